@@ -1,0 +1,60 @@
+"""The names that every part of kuberpa shares: API group, labels, annotations, derived object names."""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Final
+
+GROUP: Final = "kuberpa.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+AUDIENCE: Final = "kuberpa"
+"""Audience of the projected ServiceAccount tokens with which agents and replicas identify themselves."""
+
+ROBOT_NAME_MAX: Final = 52
+"""Characters; leaves room for the prefix and a hash inside the 63 of a DNS label (as CronJob does)."""
+
+LABEL_ROBOT: Final = f"{GROUP}/robot"
+"""On pods: the Robot's name. On ActivityItems made by a Schedule nothing: the robot may not be known yet."""
+LABEL_SCHEDULE: Final = f"{GROUP}/schedule"
+LABEL_COMPONENT: Final = f"{GROUP}/component"
+"""On Leases and workloads of kuberpa itself: operator or panel."""
+
+ANNOTATION_CREATED_BY: Final = f"{GROUP}/created-by"
+"""User who created the object, stamped by the admission policy; what a manifest says here is overwritten."""
+ANNOTATION_CHANGED_BY: Final = f"{GROUP}/changed-by"
+"""User who last changed spec, stamped by the admission policy."""
+ANNOTATION_ON_BEHALF_OF: Final = f"{GROUP}/on-behalf-of"
+"""On a Schedule's ActivityItems: the user who created or last changed the Schedule."""
+ANNOTATION_SCHEDULED_AT: Final = f"{GROUP}/scheduled-at"
+"""Nominal instant of a firing, RFC 3339 in UTC."""
+ANNOTATION_TEMPLATE_HASH: Final = f"{GROUP}/template-hash"
+"""On robot pods: hash of what the pod was rendered from; another hash means that the pod must be replaced."""
+ANNOTATION_ARCHIVE: Final = f"{GROUP}/archive"
+"""On a panel replica's Lease: `ok` or `unavailable`."""
+
+
+def pod_name(robot: str) -> str:
+    """The one pod a Robot may have: a fixed name makes a second one impossible."""
+    return f"robot-{robot}"
+
+
+def service_account_name(robot: str) -> str:
+    """ServiceAccount under which the Robot's pod runs."""
+    return f"robot-{robot}"
+
+
+def firing_name(schedule: str, uid: str, cause: str, at: datetime) -> str:
+    """Name of the child that a firing creates: `<schedule>-<10 hex digits>`.
+
+    The hash covers (Schedule UID, cause, nominal instant), so creating it again answers 409 instead of
+    running twice (the job name as a lock: Kubernetes' CronJob controller v2).
+    """
+    digest = hashlib.sha256(f"{uid}/{cause}/{timestamp(at)}".encode()).hexdigest()[:10]
+    return f"{schedule[:ROBOT_NAME_MAX].rstrip('-.')}-{digest}"
+
+
+def timestamp(at: datetime) -> str:
+    """RFC 3339 in UTC with microseconds only when there are any. Raises ValueError for a naive time."""
+    if at.tzinfo is None:
+        raise ValueError("a naive time has no instant: give it a zone")
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,240 @@
+"""Messages between agent and panel: JSON text frames on one WebSocket, PATH with subprotocol PROTOCOL.
+
+    agent                                   panel
+    Hello ───────────────────────────────▶        identity comes from the bearer token alone
+          ◀─────────────────────────────── Welcome (epoch, settings, what the panel still needs)
+    Definitions, Packages ───────────────▶        whenever they change
+          ◀─────────────────────────────── Start, Stop, Kill, Configure
+    Started | Refused ───────────────────▶
+    Output, Progress ────────────────────▶
+          ◀─────────────────────────────── Ack (lines stored up to; result archived)
+    Finished ────────────────────────────▶        repeated after reconnecting until it is acknowledged
+
+An attempt is named by (item UID, token) everywhere. Times on the agent's clock never cross: an agent says how
+long ago something was, in seconds of its monotonic clock, and output lines carry its wall clock, which the
+panel corrects by the offset that Hello showed. A frame over MAX_FRAME_BYTES closes the connection (1009), a
+frame that is not a message of this page closes it too (1008); both say why.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, TypeAdapter
+
+from kuberpa.activity import ActivityError, Inject
+from kuberpa.lifecycle import Outcome
+from kuberpa.model import Instant, Model
+from kuberpa.reasons import Reason
+from kuberpa.robot import PackageIndex, PackagesStatus
+
+PROTOCOL: Final = "kuberpa.v1"
+PATH: Final = "/agent/v1/connect"
+MAX_FRAME_BYTES: Final = 8 * 1024 * 1024
+MAX_LINES: Final = 500
+"""Lines in one Output."""
+MAX_LINE_CHARS: Final = 16 * 1024
+"""Characters in one line; a longer one is split, all but the last part with `continues`."""
+
+CLOSE_SUPERSEDED: Final = 4409
+"""Another connection with the same identity took over."""
+CLOSE_TOKEN_EXPIRED: Final = 4401
+CLOSE_FORBIDDEN: Final = 4403
+CLOSE_RATE_LIMITED: Final = 4429
+
+Uid = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
+Token = Annotated[int, Field(ge=1)]
+
+
+class Definition(Model):
+    """A definition that an agent can run; `parameters` is a JSON Schema of type object."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
+    description: Annotated[str, Field(max_length=4096)] = ""
+    parameters: dict[str, Any] = {}
+
+
+class RunState(Model):
+    """An attempt that the agent holds: running, or finished and not yet acknowledged."""
+
+    uid: Uid
+    token: Token
+    running: bool
+
+
+class Hello(Model):
+    """First frame of an agent."""
+
+    type: Literal["hello"] = "hello"
+    version: Annotated[str, Field(max_length=64)]
+    hostname: Annotated[str, Field(max_length=253)] = ""
+    os: Annotated[str, Field(max_length=128)] = ""
+    clock: Instant
+    runs: Annotated[tuple[RunState, ...], Field(max_length=1024)] = ()
+
+
+class Definitions(Model):
+    """All definitions that the agent can run now."""
+
+    type: Literal["definitions"] = "definitions"
+    definitions: Annotated[tuple[Definition, ...], Field(max_length=512)]
+
+
+class Packages(Model):
+    """State of the robot's packages."""
+
+    type: Literal["packages"] = "packages"
+    status: PackagesStatus
+
+
+class Started(Model):
+    """The attempt's program or function runs."""
+
+    type: Literal["started"] = "started"
+    uid: Uid
+    token: Token
+    ago_seconds: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Refused(Model):
+    """The attempt was not started. RobotBusy hands it back; any other reason fails it."""
+
+    type: Literal["refused"] = "refused"
+    uid: Uid
+    token: Token
+    reason: Reason
+    message: Annotated[str, Field(max_length=4096)] = ""
+
+
+class Line(Model):
+    """One line of output. `seq` counts from 1 within the attempt without gaps."""
+
+    seq: Annotated[int, Field(ge=1)]
+    time: Instant
+    stream: Literal["stdout", "stderr", "log", "agent"]
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    text: Annotated[str, Field(max_length=MAX_LINE_CHARS)]
+    continues: bool = False
+
+
+class Output(Model):
+    """Lines of an attempt, in order."""
+
+    type: Literal["output"] = "output"
+    uid: Uid
+    token: Token
+    lines: Annotated[tuple[Line, ...], Field(min_length=1, max_length=MAX_LINES)]
+
+
+class Progress(Model):
+    """How far an attempt is, by its own account."""
+
+    type: Literal["progress"] = "progress"
+    uid: Uid
+    token: Token
+    fraction: Annotated[float | None, Field(ge=0, le=1)] = None
+    message: Annotated[str, Field(max_length=1024)] = ""
+
+
+class Finished(Model):
+    """An attempt ended, and nothing of it is left but `survivors`."""
+
+    type: Literal["finished"] = "finished"
+    uid: Uid
+    token: Token
+    outcome: Outcome
+    reason: Reason
+    message: Annotated[str, Field(max_length=4096)] = ""
+    result: Any = None
+    error: ActivityError | None = None
+    exit_code: int | None = None
+    survivors: Annotated[tuple[int, ...], Field(max_length=256)] = ()
+    last_seq: Annotated[int, Field(ge=0)] = 0
+    run_seconds: Annotated[float, Field(ge=0)] = 0.0
+    ended_ago_seconds: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Settings(Model):
+    """What the robot's spec and the orchestrator want of an agent."""
+
+    concurrency: int = 1
+    async_concurrency: int = 16
+    packages: tuple[str, ...] = ()
+    package_index: PackageIndex | None = None
+    lost_after_seconds: Annotated[float, Field(gt=0)] = 60.0
+
+
+class Welcome(Model):
+    """Answer to Hello: the agent may work."""
+
+    type: Literal["welcome"] = "welcome"
+    robot: str
+    namespace: str
+    server: str
+    epoch: int
+    settings: Settings
+
+
+class Configure(Model):
+    """The settings changed."""
+
+    type: Literal["configure"] = "configure"
+    settings: Settings
+
+
+class Start(Model):
+    """Run an attempt. Known (uid, token) pairs are not started again: their state is reported once more."""
+
+    type: Literal["start"] = "start"
+    uid: Uid
+    token: Token
+    namespace: str
+    name: str
+    attempt: int = 1
+    definition: Annotated[str, Field(alias="def")]
+    input: dict[str, Any] = {}
+    inject: Inject = Inject()
+    async_: Annotated[bool, Field(alias="async")] = False
+    timeout_seconds: int | None = None
+    grace_period_seconds: int = 30
+    retryable: bool = False
+
+
+class Stop(Model):
+    """Ask an attempt to end; kill what is left of it after the grace period."""
+
+    type: Literal["stop"] = "stop"
+    uid: Uid
+    token: Token
+    grace_period_seconds: int = 30
+
+
+class Kill(Model):
+    """Kill an attempt's whole tree now."""
+
+    type: Literal["kill"] = "kill"
+    uid: Uid
+    token: Token
+
+
+class Ack(Model):
+    """Everything up to here is stored; the agent may forget it. Lines with seq <= `seq`; the result if `finished`."""
+
+    type: Literal["ack"] = "ack"
+    uid: Uid
+    token: Token
+    seq: Annotated[int, Field(ge=0)] = 0
+    finished: bool = False
+
+
+FromAgent = Annotated[
+    Hello | Definitions | Packages | Started | Refused | Output | Progress | Finished,
+    Field(discriminator="type"),
+]
+FromPanel = Annotated[Welcome | Configure | Start | Stop | Kill | Ack, Field(discriminator="type")]
+
+FROM_AGENT: Final[TypeAdapter[Any]] = TypeAdapter(FromAgent)
+FROM_PANEL: Final[TypeAdapter[Any]] = TypeAdapter(FromPanel)
+
+
+def encode(message: Model) -> str:
+    """One frame. `result: null` is left out, as every unset field is."""
+    return message.model_dump_json(by_alias=True, exclude_none=True)
