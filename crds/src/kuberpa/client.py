@@ -32,6 +32,8 @@ WatchType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 
 REQUEST_TIMEOUT: Final = 30.0
 TOKEN_REREAD_SECONDS: Final = 60.0
+WATCH_BUFFER_BYTES: Final = 4 * 1024 * 1024
+"""A watch event is one line, which aiohttp bounds by twice its buffer; an object may have 3 MiB and more once escaped."""
 
 
 class ApiError(Exception):
@@ -250,7 +252,9 @@ class Cluster:
         url = f"{self.server}{resource.path(namespace)}?{urlencode(parameters)}"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=270)
         try:
-            async with self._open().get(url, headers=await self._headers(), timeout=timeout) as response:
+            async with self._open().get(
+                url, headers=await self._headers(), timeout=timeout, read_bufsize=WATCH_BUFFER_BYTES
+            ) as response:
                 if response.status >= 400:  # noqa: PLR2004  HTTP's own boundary
                     raise _error(response.status, await response.text())
                 async for line in response.content:
