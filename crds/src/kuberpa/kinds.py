@@ -1,0 +1,104 @@
+"""The published kinds: how each is named, printed and selected."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from kuberpa.activity import ActivityItem
+from kuberpa.model import Model
+from kuberpa.robot import Robot
+from kuberpa.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of `kubectl get`; `wide` ones appear with -o wide only."""
+
+    name: str
+    path: str
+    description: str
+    type: Literal["string", "integer", "boolean", "date"] = "string"
+    wide: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As the CRD spells it."""
+        body = {"name": self.name, "type": self.type, "jsonPath": self.path, "description": self.description}
+        return body | ({"priority": 1} if self.wide else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One CustomResourceDefinition."""
+
+    model: type[Model]
+    plural: str
+    short_name: str
+    columns: tuple[Column, ...]
+    selectable: tuple[str, ...] = ()
+    """Field selectors; the paths of fields that something is watched or listed by."""
+
+    @property
+    def name(self) -> str:
+        """The kind as manifests spell it."""
+        return self.model.__name__
+
+
+_AGE: Final = Column("Age", ".metadata.creationTimestamp", "Time since the object was created.", "date")
+_MESSAGE: Final = Column("Message", ".status.message", "Why it is in this phase.", wide=True)
+
+KINDS: Final = (
+    Kind(
+        model=Robot,
+        plural="robots",
+        short_name="robot",
+        columns=(
+            Column("Phase", ".status.phase", "What the robot does."),
+            Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether it takes work."),
+            Column("Running", ".status.activities.running", "Activities on the robot now.", "integer"),
+            Column("Queued", ".status.activities.queued", "Activities that wait for this robot.", "integer"),
+            Column("Node", ".status.pod.node", "Node of the robot's pod."),
+            _AGE,
+            Column("OS", ".status.agent.os", "Operating system that the agent sees.", wide=True),
+            Column("Agent", ".status.agent.version", "Version of the agent.", wide=True),
+            _MESSAGE,
+        ),
+        selectable=(".status.phase",),
+    ),
+    Kind(
+        model=ActivityItem,
+        plural="activityitems",
+        short_name="ai",
+        columns=(
+            Column("Def", ".spec.def", "Definition that runs."),
+            Column("Robot", ".status.robot", "Robot of the last assignment."),
+            Column("Phase", ".status.phase", "Where the item is."),
+            Column("Reason", ".status.reason", "Why it is there."),
+            Column("Attempt", ".status.attempt", "Attempts so far.", "integer"),
+            _AGE,
+            Column("Started", ".status.startedAt", "Time since the last attempt started.", "date", wide=True),
+            Column("Finished", ".status.finishedAt", "Time since the final phase was reached.", "date", wide=True),
+            Column("Exit", ".status.exitCode", "Exit code of the program.", "integer", wide=True),
+            Column("Creator", r".metadata.annotations.kuberpa\.dev/created-by", "User who created it.", wide=True),
+            _MESSAGE,
+        ),
+        selectable=(".status.phase", ".status.robot", ".spec.robotRef.name"),
+    ),
+    Kind(
+        model=Schedule,
+        plural="schedules",
+        short_name="sched",
+        columns=(
+            Column("Schedules", ".spec.schedules", "Cron expressions."),
+            Column("Zone", ".spec.timeZone", "Zone that they are read in."),
+            Column("Suspend", ".spec.suspend", "Whether nothing fires.", "boolean"),
+            Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether it can fire."),
+            Column("Last", ".status.lastScheduleTime", "Time since the last decided instant.", "date"),
+            Column("Next", ".status.nextScheduleTimes[0]", "Next firing, in UTC."),
+            Column("Active", ".status.active[0].name", "First unfinished ActivityItem."),
+            _AGE,
+            Column("Def", ".spec.action.activity.spec.def", "Definition that runs.", wide=True),
+            Column(
+                "Message", '.status.conditions[?(@.type=="Ready")].message', "Why it can or cannot fire.", wide=True
+            ),
+        ),
+    ),
+)
