@@ -1,0 +1,179 @@
+"""Robots as the pages and the API show them: pure queries over the watched objects."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from kuberpa.meta import Condition
+from kuberpa.model import Instant, Model
+from kuberpa.robot import PackagesStatus, Robot, RobotCondition, RobotPhase
+
+PAGE_SIZE: Final = 50
+SortKey = Literal["name", "state", "runtime", "node", "running", "queued", "version", "since"]
+
+URGENCY: Final = (
+    RobotPhase.UNREACHABLE,
+    RobotPhase.PENDING,
+    RobotPhase.STARTING,
+    RobotPhase.BUSY,
+    RobotPhase.IDLE,
+)
+"""Sorting by state puts what needs a person first."""
+
+
+class RobotRow(Model):
+    """One robot in a list."""
+
+    uid: str
+    namespace: str
+    name: str
+    phase: RobotPhase
+    reason: str
+    message: str
+    ready: bool
+    runtime: Literal["Linux", "Windows"]
+    os: str
+    node: str
+    running: int
+    queued: int
+    agent_version: str
+    connected: bool
+    packages: PackagesStatus
+    since: Instant | None
+    created_at: Instant | None
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a person should look: unreachable, or its packages failed."""
+        return self.phase is RobotPhase.UNREACHABLE or self.packages.state == "Failed"
+
+
+class RobotDetail(Model):
+    """One robot with everything the panel knows."""
+
+    row: RobotRow
+    conditions: tuple[Condition, ...]
+    wanted_packages: tuple[str, ...]
+    package_index: str
+    hostname: str
+    server: str
+    pod: str
+    concurrency: int
+    async_concurrency: int
+    secrets: tuple[str, ...]
+    labels: dict[str, str]
+    definitions: tuple[str, ...]
+    connected_at: Instant | None
+    disconnected_at: Instant | None
+
+
+class RobotQuery(Model):
+    """What to list. `text` is found in name, node, reason and message; `page` counts from 1."""
+
+    text: str = Field("", max_length=200)
+    phase: tuple[RobotPhase, ...] = ()
+    sort: SortKey = "name"
+    descending: bool = False
+    page: int = Field(1, ge=1, le=100_000)
+    size: int = Field(PAGE_SIZE, ge=1, le=500)
+
+
+class RobotPage(Model):
+    """One page of robots. `facets` counts phases before the phase filter, `total` matches after it."""
+
+    items: tuple[RobotRow, ...]
+    total: int
+    page: int
+    pages: int
+    facets: dict[RobotPhase, int]
+
+
+_SORT: Final[dict[SortKey, Callable[[RobotRow], Any]]] = {
+    "name": lambda row: (),
+    "state": lambda row: URGENCY.index(row.phase),
+    "runtime": lambda row: row.runtime,
+    "node": lambda row: row.node,
+    "running": lambda row: row.running,
+    "queued": lambda row: row.queued,
+    "version": lambda row: row.agent_version,
+    "since": lambda row: row.since.timestamp() if row.since else 0.0,
+}
+
+
+def row_of(robot: Robot) -> RobotRow:
+    """What a list shows of a robot."""
+    status, agent = robot.status, robot.status.agent
+    ready = condition_of(robot, RobotCondition.READY)
+    return RobotRow(
+        uid=robot.metadata.uid,
+        namespace=robot.metadata.namespace,
+        name=robot.metadata.name,
+        phase=status.phase,
+        reason=ready.reason if ready else "",
+        message=status.message or (ready.message if ready else ""),
+        ready=bool(ready and ready.status == "True"),
+        runtime="Windows" if robot.spec.runtime.windows_pod else "Linux",
+        os=agent.os if agent else "",
+        node=status.pod.node if status.pod else "",
+        running=status.activities.running,
+        queued=status.activities.queued,
+        agent_version=agent.version if agent else "",
+        connected=bool(agent and agent.connected),
+        packages=agent.packages if agent else PackagesStatus(),
+        since=_since(robot),
+        created_at=robot.metadata.creation_timestamp,
+    )
+
+
+def detail_of(robot: Robot) -> RobotDetail:
+    """Everything of a robot but its activities."""
+    agent, index = robot.status.agent, robot.spec.package_index
+    return RobotDetail(
+        row=row_of(robot),
+        conditions=robot.status.conditions,
+        wanted_packages=robot.spec.packages,
+        package_index=index.url if index else "",
+        hostname=agent.hostname if agent else "",
+        server=agent.server if agent else "",
+        pod=robot.status.pod.name if robot.status.pod else "",
+        concurrency=robot.spec.concurrency,
+        async_concurrency=robot.spec.async_concurrency,
+        secrets=tuple(f"{secret.name} ({secret.secret_ref.name})" for secret in robot.spec.secrets),
+        labels=robot.metadata.labels,
+        definitions=agent.definitions if agent else (),
+        connected_at=agent.connected_at if agent else None,
+        disconnected_at=agent.disconnected_at if agent else None,
+    )
+
+
+def select(robots: Iterable[Robot], query: RobotQuery) -> RobotPage:
+    """The page that a query asks for; ties are broken by namespace and name, so that pages never overlap."""
+    rows = [row for row in map(row_of, robots) if _mentions(row, query.text)]
+    facets = {phase: sum(row.phase is phase for row in rows) for phase in URGENCY}
+    chosen = [row for row in rows if not query.phase or row.phase in query.phase]
+    chosen.sort(key=lambda row: (row.name, row.namespace), reverse=query.descending and query.sort == "name")
+    chosen.sort(key=_SORT[query.sort], reverse=query.descending)
+    pages = max(1, -(-len(chosen) // query.size))
+    page = min(query.page, pages)
+    start = (page - 1) * query.size
+    return RobotPage(
+        items=tuple(chosen[start : start + query.size]), total=len(chosen), page=page, pages=pages, facets=facets
+    )
+
+
+def condition_of(robot: Robot, kind: RobotCondition) -> Condition | None:
+    """One condition, if the operator has written it."""
+    return next((condition for condition in robot.status.conditions if condition.type == kind), None)
+
+
+def _since(robot: Robot) -> datetime | None:
+    times = [condition.last_transition_time for condition in robot.status.conditions]
+    return max(times) if times else robot.metadata.creation_timestamp
+
+
+def _mentions(row: RobotRow, text: str) -> bool:
+    wanted = text.casefold().split()
+    haystack = " ".join((row.namespace, row.name, row.node, row.reason, row.message, row.os, row.runtime)).casefold()
+    return all(word in haystack for word in wanted)

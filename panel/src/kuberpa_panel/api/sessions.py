@@ -1,0 +1,99 @@
+"""Browser sessions, kept in PostgreSQL so that every replica knows them and any of them can end one."""
+
+import hashlib
+import hmac
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from kuberpa_panel.api.identity import Identified, User
+from kuberpa_panel.database.pool import Database
+
+IDLE: Final = timedelta(hours=2)
+ABSOLUTE: Final = timedelta(hours=12)
+TOUCH: Final = timedelta(minutes=1)
+"""How stale `seen_at` may be: not every request is worth a write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A signed-in browser. `secret` is the cookie's random part, known to the browser and to this request alone."""
+
+    secret: str
+    user: User
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether its idle or its absolute lifetime has passed."""
+        return now >= self.expires_at or now - self.seen_at >= IDLE
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Opens, finds and ends sessions. `key` signs cookies, so that forged ones never reach the database.
+
+    Every method raises ArchiveUnavailableError while the database is away.
+    """
+
+    database: Database
+    key: bytes
+
+    async def open(self, identified: Identified, now: datetime) -> tuple[str, Session]:
+        """Start a session; returns the cookie's value too. It ends with the token that opened it at the latest."""
+        ends = min(now + ABSOLUTE, identified.expires_at or now + ABSOLUTE)
+        session = Session(secrets.token_urlsafe(32), identified.user, now, now, ends)
+        user = identified.user
+        async with self.database.connection() as connection:
+            await connection.execute("DELETE FROM sessions WHERE expires_at < $1 OR seen_at < $2", now, now - IDLE)
+            await connection.execute(
+                "INSERT INTO sessions (digest, username, uid, groups, extra, created_at, seen_at, expires_at) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $6, $7)",
+                _digest(session.secret),
+                user.username,
+                user.uid,
+                list(user.groups),
+                json.dumps(dict(user.extra)),
+                now,
+                ends,
+            )
+        return f"{session.secret}.{self.sign('cookie', session.secret)}", session
+
+    async def find(self, cookie: str, now: datetime, *, touch: bool = True) -> Session | None:
+        """The session of a cookie, or None when there is none or it is over. `touch` counts as activity."""
+        secret, _, signature = cookie.partition(".")
+        if not hmac.compare_digest(signature.encode(), self.sign("cookie", secret).encode()):
+            return None
+        async with self.database.connection() as connection:
+            row = await connection.fetchrow("SELECT * FROM sessions WHERE digest = $1", _digest(secret))
+            if row is None:
+                return None
+            session = _session(secret, row)
+            if session.is_over(now):
+                await connection.execute("DELETE FROM sessions WHERE digest = $1", _digest(secret))
+                return None
+            if touch and now - session.seen_at >= TOUCH:
+                await connection.execute("UPDATE sessions SET seen_at = $2 WHERE digest = $1", _digest(secret), now)
+        return session
+
+    async def end(self, session: Session) -> None:
+        """Sign out: the cookie is worth nothing from now on, on every replica."""
+        async with self.database.connection() as connection:
+            await connection.execute("DELETE FROM sessions WHERE digest = $1", _digest(session.secret))
+
+    def sign(self, purpose: str, text: str) -> str:
+        """HMAC-SHA256 in hexadecimal, different for each purpose."""
+        return hmac.new(self.key, f"{purpose}:{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _session(secret: str, row: Any) -> Session:
+    extra = tuple((key, tuple(values)) for key, values in sorted(json.loads(row["extra"]).items()))
+    user = User(row["username"], row["uid"], tuple(row["groups"]), extra)
+    return Session(secret, user, row["created_at"], row["seen_at"], row["expires_at"])

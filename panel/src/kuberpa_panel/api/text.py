@@ -1,0 +1,51 @@
+"""Words for people that pages and JSON share: durations, sentences, where an object stands."""
+
+from datetime import datetime, timedelta
+
+from kuberpa.activity import ActivityItem, ActivityPhase
+from kuberpa.names import ANNOTATION_CREATED_BY, ANNOTATION_ON_BEHALF_OF, LABEL_SCHEDULE
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def duration(span: timedelta) -> str:
+    """Two units at most: 0.4 s, 12 s, 4 min 5 s, 2 h 10 min, 3 d 4 h. static/duration.js says the same."""
+    seconds = max(span.total_seconds(), 0.0)
+    if seconds < 1:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for size, unit, next_size, next_unit in ((DAY, "d", HOUR, "h"), (HOUR, "h", MINUTE, "min"), (MINUTE, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // next_size
+            return f"{whole // size} {unit}" + (f" {rest} {next_unit}" if rest else "")
+    return f"{whole} s"
+
+
+def created_by(annotations: dict[str, str]) -> str:
+    """Who asked for an item: the user it was created for, else the one who created it."""
+    return annotations.get(ANNOTATION_ON_BEHALF_OF) or annotations.get(ANNOTATION_CREATED_BY, "")
+
+
+def target_of(item: ActivityItem) -> str:
+    """Robot of an item: the assigned one, the named one, or the selector."""
+    if item.status.robot:
+        return item.status.robot
+    if item.spec.robot_ref:
+        return item.spec.robot_ref.name
+    labels = item.spec.robot_selector.match_labels if item.spec.robot_selector else {}
+    return "any with " + (", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "any labels")
+
+
+def schedule_of(item: ActivityItem) -> str:
+    """Name of the Schedule that caused an item; empty for one made by hand."""
+    return item.metadata.labels.get(LABEL_SCHEDULE, "")
+
+
+def span_of(started: datetime | None, finished: datetime | None) -> timedelta | None:
+    """How long a finished run took; None while it has not."""
+    return finished - started if started and finished else None
+
+
+def is_waiting(phase: ActivityPhase) -> bool:
+    """Whether the item has not reached a robot yet."""
+    return phase is ActivityPhase.PENDING

@@ -1,0 +1,88 @@
+"""Who asks: a browser with a session, or a client with a Kubernetes token."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Depends
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection, Request
+
+from kuberpa_panel import clock
+from kuberpa_panel.api import csrf
+from kuberpa_panel.api.context import Context, context_of
+from kuberpa_panel.api.identity import TokenRefusedProblem, User
+from kuberpa_panel.api.problems import ForbiddenProblem, SignInRequiredProblem, TooManyProblem
+from kuberpa_panel.api.sessions import Session
+
+COOKIE: Final = "kuberpa_session"
+SECURE_COOKIE: Final = "__Host-kuberpa_session"
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+bearer = HTTPBearer(auto_error=False, description="A Kubernetes token of a user or a ServiceAccount.")
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """A user, and the session if it came from a browser."""
+
+    user: User
+    session: Session | None = None
+
+
+def cookie_name(connection: HTTPConnection) -> str:
+    """Over TLS the name makes browsers insist on Secure, Path=/ and no Domain."""
+    return SECURE_COOKIE if connection.url.scheme in {"https", "wss"} else COOKIE
+
+
+async def find_viewer(connection: HTTPConnection, context: Context, *, touch: bool = True) -> Viewer | None:
+    """The viewer, or None without credentials. Raises TokenRefusedProblem or TooManyProblem for bad ones."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return Viewer(await _bearer(connection, context, token.strip()))
+    cookie = connection.cookies.get(cookie_name(connection))
+    session = await context.sessions.find(cookie, clock.now(), touch=touch) if cookie else None
+    return Viewer(session.user, session) if session else None
+
+
+async def current_viewer(request: Request, _: Annotated[object, Depends(bearer)] = None) -> Viewer:
+    """The viewer of this request; a form from a browser must carry its CSRF token.
+
+    Raises SignInRequiredProblem, TooManyProblem, ForbiddenProblem.
+    """
+    context = context_of(request)
+    viewer = await find_viewer(request, context)
+    if viewer is None:
+        raise SignInRequiredProblem("Sign in with a Kubernetes token, or send one as a bearer token.")
+    if viewer.session and request.method not in SAFE_METHODS:
+        await require_csrf(request, context, viewer.session)
+    return viewer
+
+
+CurrentViewer = Annotated[Viewer, Depends(current_viewer)]
+
+
+async def require_csrf(request: Request, context: Context, session: Session) -> None:
+    """Refuse a form that this user's own page did not send. Raises ForbiddenProblem."""
+    csrf.require_same_origin(request)
+    token = request.headers.get(csrf.HEADER, "")
+    if not token and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        token = str((await request.form()).get(csrf.FIELD, ""))
+    if not csrf.is_valid(context.sessions, session, token):
+        raise ForbiddenProblem("This page is out of date. Reload it and try again; nothing was done.")
+
+
+def client_address(connection: HTTPConnection) -> str:
+    """Whom to throttle."""
+    return connection.client.host if connection.client else "unknown"
+
+
+async def _bearer(connection: HTTPConnection, context: Context, token: str) -> User:
+    now, client = asyncio.get_running_loop().time(), client_address(connection)
+    if wait := context.throttle.wait(client, now):
+        raise TooManyProblem(f"Too many refused tokens from your address. Try again in {wait} s.", retry_after=wait)
+    try:
+        return (await context.reviewer.identify(token, now)).user
+    except TokenRefusedProblem:
+        context.throttle.failed(client, now)
+        raise
