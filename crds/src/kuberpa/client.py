@@ -33,7 +33,7 @@ WatchType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 REQUEST_TIMEOUT: Final = 30.0
 TOKEN_REREAD_SECONDS: Final = 60.0
 WATCH_BUFFER_BYTES: Final = 4 * 1024 * 1024
-"""A watch event is one line, which aiohttp bounds by twice its buffer; an object may have 3 MiB and more once escaped."""
+"""A watch event is one line, which aiohttp bounds by twice its buffer; an object may have 3 MiB."""
 
 
 class ApiError(Exception):
