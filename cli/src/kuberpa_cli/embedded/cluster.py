@@ -1,0 +1,169 @@
+"""The embedded cluster as a whole: which parts there are, in which order, and how they come up and go."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from kuberpa_cli.embedded import binaries, install, kubeconfig, pki, ports, tokens, uids
+from kuberpa_cli.embedded.guardian import Guardian, tests_for
+from kuberpa_cli.embedded.kubectl import Tool
+from kuberpa_cli.embedded.part import Condition, Step, Unit
+from kuberpa_cli.embedded.parts import controlplane, kwok, postgres, programs
+from kuberpa_cli.embedded.paths import Paths
+from kuberpa_cli.embedded.processes import CLUSTER_MARKER, find, sweep
+from kuberpa_cli.embedded.site import PORTS, Site
+from kuberpa_cli.embedded.supervisor import Supervisor, marked_environment
+from kuberpa_cli.errors import KuberpaError
+
+LOCAL_MANIFEST = Path(__file__).parent / "manifests" / "local.yaml"
+GUARDIAN_CHECK_SECONDS = 1.0
+
+
+class Layer(StrEnum):
+    """How much of the cluster runs; `kuberpa up` runs all of it, tests as much as they need."""
+
+    API = "etcd and the API server"
+    NODES = "controllers, scheduler and nodes"
+    DATABASE = "PostgreSQL"
+    CHARTS = "CRDs, accounts, roles and policies of the Helm charts"
+    RUNTIME = "the local runtime"
+    PROGRAMS = "operator and panel"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose about an embedded cluster."""
+
+    agents: str = "process"
+    operators: int = 1
+    durable: bool = True
+    layers: frozenset[Layer] = frozenset(Layer)
+
+
+def prepare(paths: Paths, report: binaries.Report, now: datetime, *, durable: bool = True) -> Site:
+    """Folders, binaries (built when the cache lacks them), certificates, ports and kubeconfigs."""
+    built = binaries.ensure(paths.cache, report)
+    paths.prepare()
+    certificates = pki.ensure(paths.pki, now)
+    site = Site(paths, certificates, ports.allocate(paths.ports_file, PORTS), built, durable)
+    for client in pki.CLIENTS:
+        kubeconfig.write_for_certificate(site.kubeconfig(client.file), site.server, certificates, client.file)
+    for account in accounts(site):
+        kubeconfig.write_for_token(site.kubeconfig(account.name), site.server, certificates, account.file)
+    for tool in ("kubectl", "helm"):
+        link = paths.bin / tool
+        link.unlink(missing_ok=True)
+        link.symlink_to(built[tool])
+    return site
+
+
+def accounts(site: Site) -> tuple[tokens.Account, ...]:
+    """The chart's accounts that local processes run under."""
+    return tuple(
+        tokens.Account(install.NAMESPACE, name, site.paths.tokens / name)
+        for name in (programs.OPERATOR_ACCOUNT, programs.PANEL_ACCOUNT)
+    )
+
+
+def units(site: Site, options: Options) -> list[Unit]:
+    """The cluster's parts and steps; the supervisor orders them by their needs."""
+    kubectl = Tool(site.binaries["kubectl"], site.paths.admin_kubeconfig)
+    helm = Tool(site.binaries["helm"], site.paths.admin_kubeconfig)
+
+    async def add_nodes() -> None:
+        await kubectl.apply(LOCAL_MANIFEST.read_text())
+
+    async def apply_charts() -> None:
+        await install.apply_charts(helm, kubectl, install.Charts.find(), install.EMBEDDED_VALUES)
+
+    async def issue_tokens() -> None:
+        await asyncio.gather(*(tokens.issue(kubectl, account) for account in accounts(site)))
+
+    layers = options.layers
+    chosen: list[Unit] = []
+    if Layer.API in layers:
+        chosen += [controlplane.etcd(site), controlplane.apiserver(site)]
+        chosen.append(Step("nodes", ("kube-apiserver",), add_nodes))
+    if Layer.NODES in layers:
+        chosen += [controlplane.controller_manager(site), controlplane.scheduler(site), kwok.kwok(site)]
+    if Layer.DATABASE in layers:
+        chosen.append(postgres.postgres(site))
+    if Layer.CHARTS in layers:
+        chosen.append(Step("charts", ("nodes",), apply_charts))
+        chosen.append(Step("tokens", ("charts",), issue_tokens))
+    if Layer.RUNTIME in layers:
+        chosen.append(programs.runtime(site, options.agents))
+    if Layer.PROGRAMS in layers:
+        chosen += [programs.operator(site, number) for number in range(1, options.operators + 1)]
+        chosen.append(programs.panel(site))
+    return chosen
+
+
+class EmbeddedCluster:
+    """One run of the cluster, between `start` and `stop`."""
+
+    def __init__(
+        self,
+        site: Site,
+        options: Options,
+        listener: Callable[[Condition], None],
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.site = site
+        self._options = options
+        self._say = say
+        self.uids = robot_uids(site.paths)
+        self._environment = marked_environment(CLUSTER_MARKER, site.paths.cluster_id)
+        self.supervisor = Supervisor(units(site, options), site.paths.logs, self._environment, listener)
+        self._guardian: Guardian | None = None
+        self._background: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Bring everything up; raises KuberpaError when a part cannot, after which `stop` is still due."""
+        left = sweep(tests_for(self.site.paths.cluster_id, self.uids))
+        if left:
+            raise KuberpaError(f"processes of an earlier run cannot be ended: {left}")
+        self._guardian = self._new_guardian()
+        self._background.append(asyncio.create_task(self._watch_guardian()))
+        await self.supervisor.start()
+        if Layer.CHARTS in self._options.layers:
+            kubectl = Tool(self.site.binaries["kubectl"], self.site.paths.admin_kubeconfig)
+            fresh = tokens.keep_fresh(kubectl, accounts(self.site), self._say)
+            self._background.append(asyncio.create_task(fresh))
+
+    async def stop(self) -> None:
+        """Stop the parts in order, then have the guardian end whatever is left."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.supervisor.stop()
+        if self._guardian and not await asyncio.to_thread(self._guardian.finish):
+            left = [process.pid for process in find(tests_for(self.site.paths.cluster_id, self.uids))]
+            raise KuberpaError(f"these processes could not be ended: {left}")
+
+    def _new_guardian(self) -> Guardian:
+        return Guardian(self.site.paths.cluster_id, self.uids, self._environment)
+
+    async def _watch_guardian(self) -> None:
+        while True:
+            await asyncio.sleep(GUARDIAN_CHECK_SECONDS)
+            if self._guardian and not self._guardian.running:
+                self._guardian = self._new_guardian()
+
+
+def robot_uids(paths: Paths) -> range | None:
+    """The user IDs of this cluster's robots; None when robots run as the user who started it."""
+    return uids.block(paths.shared_root, paths.cluster_id) if paths.shared_root else None
+
+
+def erase(paths: Paths) -> None:
+    """Forget everything about the cluster; nothing of it may run."""
+    for folder in (paths.state, paths.shared):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+

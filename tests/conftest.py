@@ -1,0 +1,58 @@
+"""Fixtures of real parts, each started once a session and only when a test asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from kuberpa_cli.embedded.cluster import Layer
+from tests.support.cluster import REPOSITORY, Cluster, running
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """etcd and kube-apiserver with the namespace kuberpa-system and two nodes that nothing keeps Ready."""
+    with running(tmp_path_factory.mktemp("control-plane"), {Layer.API}) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def crds(control_plane: Cluster) -> Cluster:
+    """`control_plane` with the CRDs, without the chart's policies."""
+    control_plane.kubectl("apply", "--server-side", "-f", REPOSITORY / "crds")
+    control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    return control_plane
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """API server with the CRDs, accounts, roles and policies of the Helm charts; no controller runs."""
+    with running(tmp_path_factory.mktemp("installed"), {Layer.API, Layer.CHARTS}) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def with_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """`installed` with Kubernetes' controllers, its scheduler and Ready nodes: pods are placed, orphans collected."""
+    layers = {Layer.API, Layer.CHARTS, Layer.NODES}
+    with running(tmp_path_factory.mktemp("with-nodes"), layers) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """PostgreSQL alone: see `postgres_url` and `postgres_admin_url` of the value."""
+    with running(tmp_path_factory.mktemp("database"), {Layer.DATABASE}) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgres_url(database: Cluster) -> str:
+    """The URL of an empty database that its role owns."""
+    return database.postgres_url
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Everything that `kuberpa up` starts: operator, panel, local runtime, database."""
+    with running(tmp_path_factory.mktemp("stack"), frozenset(Layer)) as cluster:
+        yield cluster
