@@ -74,3 +74,7 @@ class StartFailedError(RefusedError):
 
 class UnknownRunError(LookupError):
     """The agent holds no such run."""
+
+
+class StateDirInUseError(RuntimeError):
+    """Another agent holds the state directory; two would run everything twice."""
