@@ -1,0 +1,52 @@
+"""What browsers and API clients may ask of the panel, as typed functions; routes and pages are thin over these.
+
+    services.catalog     Catalog        robots, schedules and definitions, from the watch cache
+    services.activities  Activities     live items; create, stop, kill on behalf of a user
+    services.history     History        what ended, attempts, results: from the archive
+    services.output      Output         log lines, live tail, progress
+    services.access      Access         who is this token, may that user do this
+
+None of these functions checks rights but `Access`: the caller asks `access.authorize` first.
+Errors: kuberpa.client.ApiError and its kinds from the API server, with its message;
+ArchiveUnavailableError while the database is away; CursorError and InputError for what the client sent.
+"""
+
+from dataclasses import dataclass
+
+from kuberpa.client import Cluster
+from kuberpa_panel.database.notifications import Notifications
+from kuberpa_panel.database.pool import Database
+from kuberpa_panel.services.access import Access
+from kuberpa_panel.services.activities import Activities
+from kuberpa_panel.services.catalog import Catalog
+from kuberpa_panel.services.history import History
+from kuberpa_panel.services.output import Output
+from kuberpa_panel.watch import WatchCache
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All of them; found at `request.app.state.services`."""
+
+    catalog: Catalog
+    activities: Activities
+    history: History
+    output: Output
+    access: Access
+    cache: WatchCache
+    """For live pages: `with services.cache.subscribe() as changes: async for batch in changes: …`."""
+    database: Database
+    """`database.available` says whether the archive can be used now."""
+
+
+def build(cluster: Cluster, cache: WatchCache, database: Database, notifications: Notifications) -> Services:
+    """Services over these parts."""
+    return Services(
+        catalog=Catalog(cache, database),
+        activities=Activities(cluster, cache),
+        history=History(database),
+        output=Output(database, notifications),
+        access=Access(cluster),
+        cache=cache,
+        database=database,
+    )

@@ -1,0 +1,116 @@
+"""Kubernetes is the only authority: TokenReview says who, SubjectAccessReview says whether."""
+
+import asyncio
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from kuberpa.client import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Cluster
+from kuberpa.model import Model
+from kuberpa.names import GROUP
+
+CACHE_SECONDS: Final = 10.0
+CACHE_SIZE: Final = 20_000
+
+T = TypeVar("T")
+
+
+class User(Model):
+    """Somebody whose token the API server has reviewed."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: dict[str, tuple[str, ...]] = {}
+
+
+class Access:
+    """Answers are kept for ten seconds at most."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._known: OrderedDict[str, tuple[float, Any]] = OrderedDict()
+
+    async def review_token(self, token: str) -> User | None:
+        """Whose token this is, by TokenReview for the API server's own audience; None when it is not accepted.
+
+        Raises ApiError when the API server cannot answer.
+        """
+
+        async def ask() -> User | None:
+            status = await review(self._cluster, token, None)
+            return user_of(status) if status.get("authenticated") else None
+
+        # the token itself is not kept in memory
+        return await self._cached("token:" + hashlib.sha256(token.encode()).hexdigest(), ask)
+
+    async def authorize(  # noqa: PLR0913, PLR0917  the attributes of one SubjectAccessReview
+        self,
+        user: User,
+        verb: str,
+        resource: str,
+        subresource: str = "",
+        namespace: str = "",
+        name: str = "",
+        *,
+        group: str = GROUP,
+    ) -> bool:
+        """Whether Kubernetes' RBAC lets this user do it. An empty namespace means all namespaces.
+
+        E.g. authorize(user, "create", "robots", "run", "prod", "invoices"). Raises ApiError when it cannot be asked.
+        """
+        attributes = {
+            "group": group,
+            "resource": resource,
+            "subresource": subresource,
+            "verb": verb,
+            "namespace": namespace,
+            "name": name,
+        }
+        spec = {
+            "user": user.name,
+            "uid": user.uid,
+            "groups": list(user.groups),
+            "extra": {key: list(values) for key, values in user.extra.items()},
+            "resourceAttributes": {key: value for key, value in attributes.items() if value},
+        }
+
+        async def ask() -> bool:
+            body = await self._cluster.create(SUBJECT_ACCESS_REVIEWS, None, {"spec": spec})
+            return bool(body.get("status", {}).get("allowed"))
+
+        return await self._cached(json.dumps(spec, sort_keys=True), ask)
+
+    async def _cached(self, key: str, ask: Callable[[], Awaitable[T]]) -> T:
+        now = asyncio.get_running_loop().time()
+        known = self._known.get(key)
+        if known is not None and now - known[0] < CACHE_SECONDS:
+            answer: T = known[1]
+            return answer
+        fresh = await ask()
+        self._known[key] = (now, fresh)
+        self._known.move_to_end(key)
+        while len(self._known) > CACHE_SIZE:
+            self._known.popitem(last=False)
+        return fresh
+
+
+async def review(cluster: Cluster, token: str, audience: str | None) -> dict[str, Any]:
+    """Status of a TokenReview. Raises ApiError."""
+    spec: dict[str, Any] = {"token": token} | ({"audiences": [audience]} if audience else {})
+    body = await cluster.create(TOKEN_REVIEWS, None, {"spec": spec})
+    status: dict[str, Any] = body.get("status", {})
+    return status
+
+
+def user_of(status: dict[str, Any]) -> User:
+    """The user that a TokenReview's status names."""
+    user = status.get("user", {})
+    return User(
+        name=user.get("username", ""),
+        uid=user.get("uid", ""),
+        groups=tuple(user.get("groups") or ()),
+        extra={key: tuple(values) for key, values in (user.get("extra") or {}).items()},
+    )

@@ -1,0 +1,116 @@
+"""What the panel is told by its environment."""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+
+class SettingsError(Exception):
+    """A variable of the environment is missing or wrong; the message names it."""
+
+
+VARIABLES: Final = {
+    "KUBECONFIG": "kubeconfig of the cluster; in a pod the ServiceAccount is used instead",
+    "KUBERPA_NAMESPACE": "kuberpa's own namespace, where Leases are kept (default kuberpa-system)",
+    "KUBERPA_WATCH_NAMESPACES": "comma-separated namespaces to serve (default: all)",
+    "KUBERPA_LISTEN": "host:port to listen on (default 0.0.0.0:8080)",
+    "KUBERPA_REPLICA": "unique name of this replica (default: the host name)",
+    "KUBERPA_DATABASE_URL_FILE": "file that holds the PostgreSQL URL (required)",
+    "KUBERPA_SESSION_KEY_FILE": "file that holds the key, 32 bytes or more, that signs sessions",
+    "KUBERPA_TLS_CERT_FILE": "certificate chain; together with the key the panel serves HTTPS",
+    "KUBERPA_TLS_KEY_FILE": "private key of the certificate",
+    "KUBERPA_LOST_AFTER_SECONDS": "how long an agent may be away before its work is lost (default 60)",
+    "KUBERPA_LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR (default INFO); logs are JSON lines on stderr",
+}
+"""Every variable with its meaning, as --help prints it."""
+
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one panel replica; durations are seconds."""
+
+    database_url_file: Path
+    session_key_file: Path | None = None
+    kubeconfig: Path | None = None
+    namespace: str = "kuberpa-system"
+    watch_namespaces: tuple[str, ...] = ()
+    host: str = "0.0.0.0"  # noqa: S104  a server in a pod listens on all of the pod's addresses
+    port: int = 8080
+    replica: str = "panel"
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    lost_after_seconds: float = 60.0
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read VARIABLES. Raises SettingsError naming the variable."""
+        env = os.environ if environ is None else environ
+        host, port = _address(env.get("KUBERPA_LISTEN", "0.0.0.0:8080"))
+        cert, key = _path(env, "KUBERPA_TLS_CERT_FILE"), _path(env, "KUBERPA_TLS_KEY_FILE")
+        if (cert is None) != (key is None):
+            raise SettingsError("KUBERPA_TLS_CERT_FILE and KUBERPA_TLS_KEY_FILE go together: set both or neither")
+        database = _path(env, "KUBERPA_DATABASE_URL_FILE")
+        if database is None:
+            raise SettingsError("KUBERPA_DATABASE_URL_FILE is not set: name the file that holds the PostgreSQL URL")
+        return cls(
+            database_url_file=database,
+            session_key_file=_path(env, "KUBERPA_SESSION_KEY_FILE"),
+            kubeconfig=Path(env["KUBECONFIG"]) if env.get("KUBECONFIG") else None,
+            namespace=env.get("KUBERPA_NAMESPACE") or "kuberpa-system",
+            watch_namespaces=tuple(filter(None, map(str.strip, env.get("KUBERPA_WATCH_NAMESPACES", "").split(",")))),
+            host=host,
+            port=port,
+            replica=(env.get("KUBERPA_REPLICA") or socket.gethostname()).lower(),
+            tls_cert_file=cert,
+            tls_key_file=key,
+            lost_after_seconds=_seconds(env.get("KUBERPA_LOST_AFTER_SECONDS") or "60"),
+            log_level=_level(env.get("KUBERPA_LOG_LEVEL") or "INFO"),
+        )
+
+    def database_url(self) -> str:
+        """The PostgreSQL URL, read anew because a mounted Secret may be rotated. Raises SettingsError."""
+        try:
+            url = self.database_url_file.read_text().strip()
+        except OSError as error:
+            raise SettingsError(f"KUBERPA_DATABASE_URL_FILE: {error}") from error
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise SettingsError(f"KUBERPA_DATABASE_URL_FILE: {self.database_url_file} holds no postgresql:// URL")
+        return url
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    value = env.get(name)
+    if not value:
+        return None
+    if not Path(value).is_file():
+        raise SettingsError(f"{name}: there is no file {value}")
+    return Path(value)
+
+
+def _address(value: str) -> tuple[str, int]:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004  the largest port
+        raise SettingsError(f"KUBERPA_LISTEN must be host:port, e.g. 0.0.0.0:8080, not {value!r}")
+    return host.strip("[]"), int(port)
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 86400:  # noqa: PLR2004  a day
+        raise SettingsError(f"KUBERPA_LOST_AFTER_SECONDS must be a number of seconds from 1 to 86400, not {value!r}")
+    return seconds
+
+
+def _level(value: str) -> str:
+    if value.upper() not in _LEVELS:
+        raise SettingsError(f"KUBERPA_LOG_LEVEL must be one of {', '.join(_LEVELS)}, not {value!r}")
+    return value.upper()
