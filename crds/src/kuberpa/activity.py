@@ -65,41 +65,123 @@ class DesiredState(StrEnum):
 class ActivityItemSpec(Model):
     """One unit of work. Immutable but for desiredState and priority."""
 
-    robot_ref: Annotated[RobotRef | None, Field(description="The robot to run on. Either this or robotSelector.")] = (
-        None
-    )
+    robot_ref: Annotated[
+        RobotRef | None,
+        Field(
+            description="The one robot to run on. Exactly one of robotRef and robotSelector must be set. The item "
+            "waits "
+            "while there is no such robot, it is not ready, or it has no free slot."
+        ),
+    ] = None
     robot_selector: Annotated[
-        LabelSelector | None, Field(description="Any robot with these labels. Either this or robotRef.")
+        LabelSelector | None,
+        Field(
+            description="Any robot of this namespace that carries these labels, has the definition and a free slot. "
+            "Exactly one of robotRef and robotSelector must be set."
+        ),
     ] = None
     definition: Annotated[
         DefinitionName,
-        Field(alias="def", description="Name of a registered definition, e.g. os.command; never code."),
+        Field(
+            alias="def",
+            description="Name of a definition that the robot's agent has registered; never code. Every agent has "
+            "os.command, os.powershell, process.list, process.start, process.stop, file.put, file.get and file.stat; "
+            "packages add their own. Robot.status.agent.definitions lists what a robot has.",
+        ),
     ]
     input: Annotated[
         dict[str, Any],
-        Field(description="Arguments: args is a list of positional ones, kwargs an object of named ones."),
+        Field(
+            description='Arguments of the definition, for example {args: [["echo", "hi"]], kwargs: {cwd: /tmp}}. The '
+            "values are free-form JSON; the agent checks them against the definition's parameters and refuses what "
+            "does not fit with reason InvalidArguments. At most 1 MiB: larger data belongs into a file or a queue.",
+            json_schema_extra={
+                "properties": {
+                    "args": {
+                        "type": "array",
+                        "items": {},
+                        "maxItems": 1024,
+                        "description": "Positional arguments, in order. os.command takes its whole argv as one: "
+                        '[["echo", "hi"]].',
+                    },
+                    "kwargs": {
+                        "type": "object",
+                        "additionalProperties": True,
+                        "maxProperties": 256,
+                        "description": "Named arguments, for example {check: false}.",
+                    },
+                }
+            },
+        ),
     ] = {}
-    inject: Annotated[Inject, Field(description="Parameters that the agent fills in.")] = Inject()
-    async_: Annotated[bool, Field(alias="async", description="Run beside the robot's synchronous activities.")] = False
+    inject: Annotated[Inject, Field(description="Parameters of the definition that the agent fills in by itself.")] = (
+        Inject()
+    )
+    async_: Annotated[
+        bool,
+        Field(
+            alias="async",
+            description="Run beside the robot's synchronous activities, in one of its asyncConcurrency slots, "
+            "instead of "
+            "taking turns with them.",
+        ),
+    ] = False
     priority: Annotated[
-        int, Field(ge=-1_000_000, le=1_000_000, description="Higher runs first; equal ones by age.")
+        int,
+        Field(
+            ge=-1_000_000,
+            le=1_000_000,
+            description="Among items that wait for the same robot the higher one runs first, of equal ones the older. "
+            "May be changed while the item waits.",
+        ),
     ] = 0
     desired_state: Annotated[
         DesiredState,
-        Field(description="Run; Stop asks it to end and kills it after the grace period; Kill kills it now."),
+        Field(
+            description="Run lets it work. Stop asks it to end and kills it when stop.gracePeriodSeconds are over. "
+            "Kill "
+            "ends its whole process tree at once. Can only move from Run to Stop to Kill."
+        ),
     ] = DesiredState.RUN
     start_deadline_seconds: Annotated[
-        int | None, Field(ge=1, le=31_536_000, description="Expired when it has not started after this long.")
+        int | None,
+        Field(
+            ge=1,
+            le=31_536_000,
+            description="An item that has not started this many seconds after its creation becomes Expired. Without it "
+            "an item waits for as long as it takes.",
+        ),
     ] = None
     timeout_seconds: Annotated[
         int | None,
-        Field(ge=1, le=31_536_000, description="An attempt is stopped when it runs longer, from its start."),
+        Field(
+            ge=1,
+            le=31_536_000,
+            description="An attempt that runs longer than this many seconds from its start, not counting the time in "
+            "the "
+            "queue, is stopped as desiredState: Stop would; its reason is TimeoutExceeded. Without it there is no "
+            "limit.",
+        ),
     ] = None
-    stop: Annotated[StopPolicy, Field(description="How a stop becomes a kill.")] = StopPolicy()
-    retry: Annotated[Retry, Field(description="Further attempts after Failed, Lost or timed-out ones.")] = Retry()
+    stop: Annotated[
+        StopPolicy, Field(description="How the item is stopped: on request, by its timeout, or with its robot.")
+    ] = StopPolicy()
+    retry: Annotated[
+        Retry,
+        Field(
+            description="Further attempts after one that failed, was lost or timed out. Without it an item runs at "
+            "most "
+            "once. Only set it for work that may safely run twice: a lost attempt may have done its work."
+        ),
+    ] = Retry()
     ttl_seconds_after_finished: Annotated[
         int,
-        Field(ge=0, le=31_536_000, description="How long the finished item stays here; its history stays."),
+        Field(
+            ge=0,
+            le=31_536_000,
+            description="Seconds that the finished item stays in the cluster once its history is stored; the history "
+            "itself stays in the panel.",
+        ),
     ] = 300
 
 
@@ -157,9 +239,22 @@ class ResultRef(Model):
 class ActivityItemStatus(Model):
     """What became of an item."""
 
-    phase: Annotated[ActivityPhase, Field(description="Where the item is.")] = ActivityPhase.PENDING
-    reason: Annotated[str, Field(max_length=128, description="Why it is there, in CamelCase.")] = ""
-    message: Annotated[str, Field(max_length=4096, description="The same for people.")] = ""
+    phase: Annotated[
+        ActivityPhase,
+        Field(
+            description="Where the item is. Pending waits, and reason says for what. Assigned has a robot; Running and "
+            "Stopping are on it. Succeeded, Failed, Stopped, Killed, Expired (not started in time) and Lost (its robot "
+            "went away; a late report may still correct this) are final."
+        ),
+    ] = ActivityPhase.PENDING
+    reason: Annotated[
+        str,
+        Field(
+            max_length=128,
+            description="Why the item is in this phase, in one CamelCase word, for example RobotBusy or NonZeroExit.",
+        ),
+    ] = ""
+    message: Annotated[str, Field(max_length=4096, description="The reason in a sentence.")] = ""
     robot: Annotated[str, Field(max_length=52, description="Robot of the last assignment.")] = ""
     attempt: Annotated[int, Field(ge=0, description="Attempts so far, counted from 1.")] = 0
     lease: Annotated[Lease, Field(description="The fence of the last assignment.")] = Lease()
@@ -168,8 +263,10 @@ class ActivityItemStatus(Model):
     started_at: Annotated[Instant | None, Field(description="When the last attempt started.")] = None
     finished_at: Annotated[Instant | None, Field(description="When the item reached its final phase.")] = None
     archived_at: Annotated[Instant | None, Field(description="When its history was stored.")] = None
-    result: Annotated[Any, Field(description="What the definition returned, up to 16 KiB of JSON.")] = None
-    result_ref: Annotated[ResultRef | None, Field(description="Where a larger result is.")] = None
+    result: Annotated[
+        Any, Field(description="What the last attempt returned, up to 16 KiB of JSON; see resultRef.")
+    ] = None
+    result_ref: Annotated[ResultRef | None, Field(description="Where a result of more than 16 KiB is.")] = None
     error: Annotated[ActivityError | None, Field(description="Why the last attempt failed.")] = None
     exit_code: Annotated[int | None, Field(description="Exit code of the program, if there was one.")] = None
     survivors: Annotated[
@@ -184,8 +281,29 @@ class ActivityItemStatus(Model):
 
 
 class ActivityItem(Model):
-    """One unit of work for a robot."""
+    """One unit of work for a robot: one call of a definition with its arguments.
+
+    It waits until a robot is free, runs there, reports how it went, and is deleted after a while; its history and
+    output stay in the panel. All of its spec but desiredState and priority is fixed from the start. For example:
+
+        apiVersion: kuberpa.dev/v1alpha1
+        kind: ActivityItem
+        metadata: {generateName: hello-}
+        spec:
+          robotRef: {name: invoices}
+          def: os.command
+          input: {args: [["echo", "hi"]]}
+
+    To stop it: kubectl patch activityitem NAME --type merge -p '{"spec": {"desiredState": "Stop"}}'
+    """
 
     metadata: ObjectMeta = ObjectMeta()
-    spec: ActivityItemSpec
-    status: ActivityItemStatus = ActivityItemStatus()
+    spec: Annotated[
+        ActivityItemSpec,
+        Field(
+            description="What to run, where, and how to stop it. Only desiredState and priority can be changed later."
+        ),
+    ]
+    status: Annotated[ActivityItemStatus, Field(description="What became of the item. Written by kuberpa alone.")] = (
+        ActivityItemStatus()
+    )

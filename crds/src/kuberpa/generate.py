@@ -17,7 +17,9 @@ from kuberpa.names import GROUP, VERSION
 from kuberpa.schema import Schema, at, structural, walk
 
 ROOT: Final = Path(__file__).resolve().parents[3]
-HEADER: Final = "# Generated from the models in crds/src/kuberpa by `python -m kuberpa.generate`: change those instead.\n"
+HEADER: Final = (
+    "# Generated from the models in crds/src/kuberpa by `python -m kuberpa.generate`: change those instead.\n"
+)
 KEEP: Final = {"helm.sh/resource-policy": "keep"}
 """Uninstalling the chart must not delete every Robot with its CRD."""
 

@@ -35,5 +35,11 @@ def _aware(value: Any) -> Any:
 Instant = Annotated[datetime, BeforeValidator(_aware), PlainSerializer(timestamp, return_type=str, when_used="json")]
 """An aware datetime, RFC 3339 in JSON."""
 
+
+def keyed_by(field: str) -> dict[str, Any]:
+    """For `json_schema_extra`: a list whose elements are told apart by one field, which is therefore unique."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [field]}
+
+
 Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 """A Kubernetes object name (DNS subdomain)."""

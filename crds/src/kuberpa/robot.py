@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kuberpa.meta import Condition, LabelValue, ObjectMeta
-from kuberpa.model import Instant, Model, Name
+from kuberpa.model import Instant, Model, Name, keyed_by
 
 DEFAULT_LINUX_IMAGE = "ghcr.io/kuberpa/robot-agent:0.1.0"
 DEFAULT_WINDOWS_IMAGE = "ghcr.io/kuberpa/robot-agent:0.1.0-windows"
@@ -66,8 +66,21 @@ class WindowsPod(PodRuntime):
 class Runtime(Model):
     """Where the robot works: exactly one of the fields."""
 
-    windows_pod: Annotated[WindowsPod | None, Field(description="A pod on a Windows node.")] = None
-    linux_pod: Annotated[LinuxPod | None, Field(description="A pod on a Linux node.")] = None
+    windows_pod: Annotated[
+        WindowsPod | None,
+        Field(
+            description="A pod on a Windows node. Windows containers have no graphical desktop: this is for "
+            "command-line "
+            "work. The node selector kubernetes.io/os: windows and the toleration os=windows:NoSchedule are implied."
+        ),
+    ] = None
+    linux_pod: Annotated[
+        LinuxPod | None,
+        Field(
+            description="A pod on a Linux node, for headless and web robots. It runs as an ordinary user without "
+            "privileges; the node selector kubernetes.io/os: linux is implied."
+        ),
+    ] = None
 
 
 class SecretRef(Model):
@@ -105,7 +118,13 @@ class PackageIndex(Model):
 class RobotSpec(Model):
     """What a robot is."""
 
-    runtime: Annotated[Runtime, Field(description="Where the robot works: exactly one of its fields.")]
+    runtime: Annotated[
+        Runtime,
+        Field(
+            description="Where the robot works: exactly one of its fields must be set. linuxPod: {} is a complete "
+            "runtime for headless and web robots, windowsPod: {} for work that needs Windows but no desktop."
+        ),
+    ]
     packages: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...],
         Field(
@@ -116,11 +135,18 @@ class RobotSpec(Model):
         ),
     ] = ()
     package_index: Annotated[
-        PackageIndex | None, Field(description="Private index; without it the installer's default is used.")
+        PackageIndex | None,
+        Field(description="Private index to install packages from; without it the installer's default is used."),
     ] = None
     secrets: Annotated[
         tuple[RobotSecret, ...],
-        Field(max_length=32, description="Credentials that the robot may read through the SDK."),
+        Field(
+            max_length=32,
+            json_schema_extra=keyed_by("name"),
+            description="Credentials that the robot's code may read through the SDK: Secrets of this namespace, "
+            "mounted "
+            "into the robot's pod. Their values appear nowhere else.",
+        ),
     ] = ()
     concurrency: Annotated[int, Field(ge=1, le=64, description="How many synchronous activities run at a time.")] = 1
     async_concurrency: Annotated[
@@ -199,10 +225,23 @@ class RobotStatus(Model):
     """What a robot does. The operator writes everything but `agent`, which the panel writes."""
 
     observed_generation: Annotated[int, Field(ge=0, description="Generation of the spec acted upon.")] = 0
-    phase: Annotated[RobotPhase, Field(description="The conditions in one word.")] = RobotPhase.PENDING
+    phase: Annotated[
+        RobotPhase,
+        Field(
+            description="The conditions in one word. Pending has no pod yet, Starting has one whose agent or "
+            "packages are "
+            "not ready, Idle and Busy take work, Unreachable has an agent that was connected and is not."
+        ),
+    ] = RobotPhase.PENDING
     message: Annotated[str, Field(max_length=4096, description="Why the robot is in this phase.")] = ""
     conditions: Annotated[
-        tuple[Condition, ...], Field(max_length=16, description="Ready, AgentConnected, PackagesReady.")
+        tuple[Condition, ...],
+        Field(
+            max_length=16,
+            json_schema_extra=keyed_by("type"),
+            description="Ready: the robot takes work. AgentConnected: its agent talks to the panel. PackagesReady: its "
+            "packages are installed; if not, the message is the installer's own.",
+        ),
     ] = ()
     pod: Annotated[PodStatus | None, Field(description="The robot's present pod.")] = None
     agent: Annotated[AgentStatus | None, Field(description="The robot's agent, as the panel sees it.")] = None
@@ -210,8 +249,25 @@ class RobotStatus(Model):
 
 
 class Robot(Model):
-    """A software robot: one worker that runs ActivityItems."""
+    """A software robot: one worker with a runtime, packages and credentials of its own, that runs ActivityItems.
+
+    kuberpa keeps one pod for it, in which the robot agent works. For example, complete as it stands:
+
+        apiVersion: kuberpa.dev/v1alpha1
+        kind: Robot
+        metadata: {name: invoices}
+        spec:
+          runtime: {linuxPod: {}}
+
+    and with more:
+
+        spec:
+          runtime: {linuxPod: {resources: {limits: {memory: 1Gi}}}}
+          packages: ["invoices==1.2.0"]
+          secrets: [{name: sap, secretRef: {name: sap-login}}]
+          concurrency: 2
+    """
 
     metadata: ObjectMeta = ObjectMeta()
-    spec: RobotSpec
-    status: RobotStatus = RobotStatus()
+    spec: Annotated[RobotSpec, Field(description="What the robot is: where it works and with what.")]
+    status: Annotated[RobotStatus, Field(description="What the robot does. Written by kuberpa alone.")] = RobotStatus()

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from kuberpa.activity import ActivityItemSpec
 from kuberpa.meta import Condition, Labels, ObjectMeta
-from kuberpa.model import Instant, Model
+from kuberpa.model import Instant, Model, keyed_by
 
 NEXT_TIMES = 5
 MISSED_KEPT = 20
@@ -43,13 +43,20 @@ class ActivityTemplate(Model):
     """The ActivityItem that a firing creates."""
 
     metadata: Annotated[TemplateMeta, Field(description="Labels and annotations of each item.")] = TemplateMeta()
-    spec: Annotated[ActivityItemSpec, Field(description="Spec of each item.")]
+    spec: Annotated[
+        ActivityItemSpec,
+        Field(
+            description="Spec of each item, as in an ActivityItem. desiredState must be Run: to stop what runs, stop "
+            "the "
+            "items; to stop firing, set suspend."
+        ),
+    ]
 
 
 class Action(Model):
     """What a firing does."""
 
-    activity: Annotated[ActivityTemplate, Field(description="Create this ActivityItem.")]
+    activity: Annotated[ActivityTemplate, Field(description="The ActivityItem that each firing creates.")]
 
 
 class ScheduleSpec(Model):
@@ -67,7 +74,13 @@ class ScheduleSpec(Model):
     time_zone: Annotated[
         str, Field(min_length=1, max_length=64, description="IANA zone that the expressions are read in.")
     ] = "Etc/UTC"
-    suspend: Annotated[bool, Field(description="While true nothing fires.")] = False
+    suspend: Annotated[
+        bool,
+        Field(
+            description="While true nothing fires. Items that run already go on. Instants that pass are missed for "
+            "good."
+        ),
+    ] = False
     concurrency_policy: Annotated[
         Literal["Allow", "Forbid", "Replace"],
         Field(
@@ -76,11 +89,21 @@ class ScheduleSpec(Model):
         ),
     ] = "Forbid"
     starting_deadline_seconds: Annotated[
-        int, Field(ge=1, le=31_536_000, description="How late a missed instant may still run.")
+        int,
+        Field(
+            ge=1,
+            le=31_536_000,
+            description="How many seconds late an instant may still fire when nothing could fire in time; older ones "
+            "are missed, with the reason in status.missed.",
+        ),
     ] = 3600
-    catch_up: Annotated[CatchUp, Field(description="What becomes of missed instants.")] = CatchUp()
-    history_limits: Annotated[HistoryLimits, Field(description="How many finished items stay.")] = HistoryLimits()
-    action: Annotated[Action, Field(description="What a firing does.")]
+    catch_up: Annotated[
+        CatchUp, Field(description="Which of the instants that passed while nothing could fire still run.")
+    ] = CatchUp()
+    history_limits: Annotated[HistoryLimits, Field(description="How many finished items of this schedule stay.")] = (
+        HistoryLimits()
+    )
+    action: Annotated[Action, Field(description="What a firing does: it creates one ActivityItem.")]
 
 
 class ScheduleCondition(StrEnum):
@@ -108,7 +131,14 @@ class ScheduleStatus(Model):
     """What a schedule did and will do."""
 
     observed_generation: Annotated[int, Field(ge=0, description="Generation of the spec acted upon.")] = 0
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=8, description="Ready.")] = ()
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(
+            max_length=8,
+            json_schema_extra=keyed_by("type"),
+            description="Ready: whether the schedule can fire, and if not, what is wrong with which field.",
+        ),
+    ] = ()
     last_schedule_time: Annotated[Instant | None, Field(description="Every instant up to this one is decided.")] = None
     next_schedule_times: Annotated[
         tuple[Instant, ...], Field(max_length=NEXT_TIMES, description="The next firings.")
@@ -123,8 +153,27 @@ class ScheduleStatus(Model):
 
 
 class Schedule(Model):
-    """A plan of work: fires ActivityItems at wall-clock times."""
+    """A plan of work: creates an ActivityItem at each of the instants that its cron expressions name.
+
+    Each instant fires once, whatever restarts in between. A fixed wall-clock time fires once a day also when clocks
+    change: in spring's gap at the first valid instant, in autumn's overlap at the first occurrence. For example:
+
+        apiVersion: kuberpa.dev/v1alpha1
+        kind: Schedule
+        metadata: {name: every-morning}
+        spec:
+          schedules: ["0 9 * * 1-5"]
+          timeZone: Europe/Moscow
+          action:
+            activity:
+              spec:
+                robotRef: {name: invoices}
+                def: os.command
+                input: {args: [["echo", "good morning"]]}
+    """
 
     metadata: ObjectMeta = ObjectMeta()
-    spec: ScheduleSpec
-    status: ScheduleStatus = ScheduleStatus()
+    spec: Annotated[ScheduleSpec, Field(description="When to do what.")]
+    status: Annotated[
+        ScheduleStatus, Field(description="What the schedule did and will do. Written by kuberpa alone.")
+    ] = ScheduleStatus()

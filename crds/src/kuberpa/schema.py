@@ -48,7 +48,8 @@ class _Converter:
             case "integer":
                 schema["format"] = "int64"
             case None:
-                schema[PRESERVE] = True
+                # nullable, or CEL could not compare what holds a null
+                schema |= {PRESERVE: True, "nullable": True}
         self._default(full, schema)
         return schema
 
@@ -66,9 +67,9 @@ class _Converter:
     def _object(self, full: Schema, schema: Schema) -> None:
         if "properties" in full:
             schema["properties"] = {name: self.convert(child) for name, child in full["properties"].items()}
-        elif isinstance(full.get("additionalProperties"), dict):
+        if isinstance(full.get("additionalProperties"), dict):
             schema["additionalProperties"] = self.convert(full["additionalProperties"])
-        else:
+        elif full.get("additionalProperties"):
             schema[PRESERVE] = True
 
     def _default(self, full: Schema, schema: Schema) -> None:
