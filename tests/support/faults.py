@@ -1,0 +1,179 @@
+"""A cluster whose operator and panel the test starts, arms and kills, and a ledger that activities append to.
+
+night = Night(cluster, folder)
+night.start()                       # operator and panel, restarted when they crash, as a kubelet would
+night.arm("panel", Failpoint.START_AFTER)
+...                                 # do something that passes the point
+night.crashed(Failpoint.START_AFTER)
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from tests.support.cluster import Cluster
+
+from kuberpa.failpoints import Failpoint
+from kuberpa_cli.embedded.part import Part
+from kuberpa_cli.embedded.parts import programs
+
+T = TypeVar("T")
+DEADLINE = 60.0
+
+
+def eventually(question: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
+    """The first truthy answer; AssertionError with the last answer when there is none in time."""
+    end = time.monotonic() + deadline
+    waiting = threading.Event()
+    while not (answer := question()):
+        assert time.monotonic() < end, f"not within {deadline:.0f} s: {what}; the last answer was {answer!r}"
+        waiting.wait(0.1)
+    return answer
+
+
+@dataclass
+class Keeper:
+    """Runs one program and starts it again whenever it dies, until told otherwise."""
+
+    part: Part
+    log: Path
+    environment: dict[str, str]
+    extra: dict[str, str] = field(default_factory=dict)
+    exits: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._wanted = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._wanted.set()
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._thread.start()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End the program for good (until `start`)."""
+        self._wanted.clear()
+        self.signal(number)
+        if self._thread:
+            self._thread.join(30)
+            assert not self._thread.is_alive(), f"{self.part.name} did not end"
+
+    def signal(self, number: signal.Signals) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def _keep(self) -> None:
+        while self._wanted.is_set():
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [str(word) for word in self.part.command],
+                    cwd=self.part.cwd,
+                    env={**self.environment, **self.part.env, **self.extra},
+                    stdout=log,
+                    stderr=log,
+                )
+                self.exits.append(self._process.wait())
+
+
+class Night:
+    """One cluster under a test's control."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self._folder = folder
+        self.ledger_file = Path(tempfile.mkdtemp(prefix="kuberpa-ledger-")) / "ledger"
+        self.ledger_file.parent.chmod(0o755)
+        self.ledger_file.touch()
+        self.ledger_file.chmod(0o666)
+        self.keepers = {
+            "operator": self._keeper(programs.operator(cluster.site, 1)),
+            "panel": self._keeper(programs.panel(cluster.site)),
+        }
+
+    def _keeper(self, part: Part) -> Keeper:
+        return Keeper(part, self._folder / f"{part.name}.log", dict(os.environ))
+
+    def start(self) -> None:
+        for keeper in self.keepers.values():
+            keeper.start()
+
+    def stop(self) -> None:
+        for keeper in self.keepers.values():
+            keeper.stop()
+        shutil.rmtree(self.ledger_file.parent)
+
+    def arm(self, program: str, point: Failpoint) -> None:
+        """Restart a program so that it crashes once at a point; the one that replaces it passes."""
+        keeper = self.keepers[program]
+        keeper.stop()
+        keeper.extra = {"KUBERPA_FAILPOINT": point, "KUBERPA_FAILPOINT_ONCE": str(self._once(point))}
+        keeper.start()
+
+    def crashed(self, point: Failpoint) -> None:
+        """The armed point was reached, and the process died there."""
+        eventually(self._once(point).exists, f"{point} is reached")
+
+    def _once(self, point: Failpoint) -> Path:
+        return self._folder / f"once-{point}"
+
+    # Objects
+
+    def apply(self, *bodies: dict[str, Any]) -> None:
+        self.cluster.apply(*(yaml.safe_dump(body) for body in bodies))
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        run = self.cluster.try_kubectl("get", kind, name, "-o", "yaml")
+        return {} if run.returncode else dict(yaml.safe_load(run.stdout))
+
+    def objects(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
+        return list(yaml.safe_load(self.cluster.kubectl("get", kind, "-o", "yaml", *arguments))["items"])
+
+    def phase(self, name: str) -> str:
+        return str(self.get("activityitem", name).get("status", {}).get("phase", ""))
+
+    def robot(self, name: str, **spec: Any) -> None:
+        """A Linux robot, ready to work."""
+        self.apply(manifest("Robot", name, {"runtime": {"linuxPod": {}}, **spec}))
+        eventually(lambda: self.get("robot", name).get("status", {}).get("phase") == "Idle", f"robot {name} is Idle")
+
+    def item(self, name: str, robot: str, script: str, **spec: Any) -> None:
+        self.apply(manifest("ActivityItem", name, shell(script, robotRef={"name": robot}, **spec)))
+
+    def ends(self, name: str, phase: str, deadline: float = DEADLINE) -> dict[str, Any]:
+        """Wait for a phase; the item's status."""
+        eventually(lambda: self.phase(name) == phase, f"{name} is {phase}; {self.get('activityitem', name)}", deadline)
+        return dict(self.get("activityitem", name)["status"])
+
+    # Ledger
+
+    @property
+    def entry(self) -> str:
+        """A shell command that notes the run it is part of."""
+        return f'echo "$KUBERPA_RUN" >> {self.ledger_file}'
+
+    def ledger(self) -> Counter[str]:
+        """How often each run (item UID and token) noted itself."""
+        return Counter(self.ledger_file.read_text().split())
+
+    def runs_of(self, uid: str) -> list[str]:
+        return [run for run in self.ledger().elements() if run.startswith(uid)]
+
+
+def manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "kuberpa.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def shell(script: str, **spec: Any) -> dict[str, Any]:
+    """Spec of an ActivityItem that runs a shell script."""
+    return {"def": "os.command", "input": {"args": [["sh", "-c", script]]}, **spec}
