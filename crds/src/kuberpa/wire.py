@@ -41,7 +41,10 @@ CLOSE_FORBIDDEN: Final = 4403
 CLOSE_RATE_LIMITED: Final = 4429
 
 Uid = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
-Token = Annotated[int, Field(ge=1)]
+Token = Annotated[int, Field(ge=1, le=2**53)]
+Seq = Annotated[int, Field(ge=0, le=2**53)]
+Seconds = Annotated[float, Field(ge=0, le=315_576_000, allow_inf_nan=False)]
+"""A duration of ten years at most: what comes from an agent must not overflow where it is stored."""
 
 
 class Definition(Model):
@@ -91,7 +94,7 @@ class Started(Model):
     type: Literal["started"] = "started"
     uid: Uid
     token: Token
-    ago_seconds: Annotated[float, Field(ge=0)] = 0.0
+    ago_seconds: Seconds = 0.0
 
 
 class Refused(Model):
@@ -107,7 +110,7 @@ class Refused(Model):
 class Line(Model):
     """One line of output. `seq` counts from 1 within the attempt without gaps."""
 
-    seq: Annotated[int, Field(ge=1)]
+    seq: Annotated[int, Field(ge=1, le=2**53)]
     time: Instant
     stream: Literal["stdout", "stderr", "log", "agent"]
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
@@ -149,7 +152,7 @@ class Finished(Model):
     survivors: Annotated[tuple[int, ...], Field(max_length=256)] = ()
     last_seq: Annotated[int, Field(ge=0)] = 0
     run_seconds: Annotated[float, Field(ge=0)] = 0.0
-    ended_ago_seconds: Annotated[float, Field(ge=0)] = 0.0
+    ended_ago_seconds: Seconds = 0.0
 
 
 class Settings(Model):
@@ -221,7 +224,7 @@ class Ack(Model):
     type: Literal["ack"] = "ack"
     uid: Uid
     token: Token
-    seq: Annotated[int, Field(ge=0)] = 0
+    seq: Seq = 0
     finished: bool = False
 
 
