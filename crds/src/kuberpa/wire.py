@@ -148,10 +148,10 @@ class Finished(Model):
     message: Annotated[str, Field(max_length=4096)] = ""
     result: Any = None
     error: ActivityError | None = None
-    exit_code: int | None = None
-    survivors: Annotated[tuple[int, ...], Field(max_length=256)] = ()
-    last_seq: Annotated[int, Field(ge=0)] = 0
-    run_seconds: Annotated[float, Field(ge=0)] = 0.0
+    exit_code: Annotated[int | None, Field(ge=-(2**31), lt=2**32)] = None
+    survivors: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(max_length=256)] = ()
+    last_seq: Seq = 0
+    run_seconds: Seconds = 0.0
     ended_ago_seconds: Seconds = 0.0
 
 
