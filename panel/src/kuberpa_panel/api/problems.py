@@ -1,13 +1,13 @@
 """What can go wrong for a caller, as RFC 9457 problem details; pages render the same values.
 
-    Problem
-    ├── SignInRequiredProblem   401
-    ├── ForbiddenProblem        403  names the missing right and who grants it
-    ├── NotFoundProblem         404
-    ├── ConflictProblem         409
-    ├── InvalidProblem          422  one entry a field
-    ├── TooManyProblem          429  says when to try again
-    └── UnavailableProblem      503
+Problem
+├── SignInRequiredProblem   401
+├── ForbiddenProblem        403  names the missing right and who grants it
+├── NotFoundProblem         404
+├── ConflictProblem         409
+├── InvalidProblem          422  one entry a field
+├── TooManyProblem          429  says when to try again
+└── UnavailableProblem      503
 """
 
 from dataclasses import dataclass
@@ -48,8 +48,8 @@ class Right:
     @property
     def where(self) -> str:
         """Where it would have to hold, for people."""
-        place = f"namespace {self.namespace}" if self.namespace else "any namespace"
-        return f"{self.name} in {place}" if self.name else place
+        place = f"namespace {self.namespace}" if self.namespace else "at least one namespace"
+        return f"{place}, for {self.name}" if self.name else place
 
     @property
     def granted_by(self) -> str:
@@ -153,10 +153,9 @@ class UnavailableProblem(Problem):
     status, title = 503, "Not available right now"
 
 
-def forbidden(right: Right, *, why: str = "") -> ForbiddenProblem:
-    """Names the missing right, the reason that the API server gave, and who grants it."""
-    because = f" ({why})" if why else ""
-    return ForbiddenProblem(f"You need the right to {right} on {right.where}{because}. {right.granted_by}", right=right)
+def forbidden(right: Right) -> ForbiddenProblem:
+    """Names the missing right and who grants it."""
+    return ForbiddenProblem(f"You need the right to {right} in {right.where}. {right.granted_by}", right=right)
 
 
 def from_api_error(error: ApiError) -> Problem:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from kuberpa_panel.api.identity import Identified, User
 from kuberpa_panel.database.pool import Database
+from kuberpa_panel.services.access import User
 
 IDLE: Final = timedelta(hours=2)
 ABSOLUTE: Final = timedelta(hours=12)
@@ -42,25 +42,24 @@ class Sessions:
     database: Database
     key: bytes
 
-    async def open(self, identified: Identified, now: datetime) -> tuple[str, Session]:
-        """Start a session; returns the cookie's value too. It ends with the token that opened it at the latest."""
-        ends = min(now + ABSOLUTE, identified.expires_at or now + ABSOLUTE)
-        session = Session(secrets.token_urlsafe(32), identified.user, now, now, ends)
-        user = identified.user
+    async def open(self, user: User, token_ends: datetime | None, now: datetime) -> str:
+        """Start a session that ends with the token that opened it at the latest. Returns the cookie's value."""
+        ends = min(now + ABSOLUTE, token_ends or now + ABSOLUTE)
+        secret = secrets.token_urlsafe(32)
         async with self.database.connection() as connection:
             await connection.execute("DELETE FROM sessions WHERE expires_at < $1 OR seen_at < $2", now, now - IDLE)
             await connection.execute(
                 "INSERT INTO sessions (digest, username, uid, groups, extra, created_at, seen_at, expires_at) "
                 "VALUES ($1, $2, $3, $4, $5, $6, $6, $7)",
-                _digest(session.secret),
-                user.username,
+                _digest(secret),
+                user.name,
                 user.uid,
                 list(user.groups),
-                json.dumps(dict(user.extra)),
+                json.dumps(user.extra),
                 now,
                 ends,
             )
-        return f"{session.secret}.{self.sign('cookie', session.secret)}", session
+        return f"{secret}.{self.sign('cookie', secret)}"
 
     async def find(self, cookie: str, now: datetime, *, touch: bool = True) -> Session | None:
         """The session of a cookie, or None when there is none or it is over. `touch` counts as activity."""
@@ -94,6 +93,5 @@ def _digest(secret: str) -> bytes:
 
 
 def _session(secret: str, row: Any) -> Session:
-    extra = tuple((key, tuple(values)) for key, values in sorted(json.loads(row["extra"]).items()))
-    user = User(row["username"], row["uid"], tuple(row["groups"]), extra)
+    user = User(name=row["username"], uid=row["uid"], groups=tuple(row["groups"]), extra=json.loads(row["extra"]))
     return Session(secret, user, row["created_at"], row["seen_at"], row["expires_at"])

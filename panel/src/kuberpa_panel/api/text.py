@@ -1,9 +1,9 @@
 """Words for people that pages and JSON share: durations, sentences, where an object stands."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from kuberpa.activity import ActivityItem, ActivityPhase
-from kuberpa.names import ANNOTATION_CREATED_BY, ANNOTATION_ON_BEHALF_OF, LABEL_SCHEDULE
+from kuberpa.activity import ActivityItem
+from kuberpa.names import LABEL_SCHEDULE
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -14,16 +14,15 @@ def duration(span: timedelta) -> str:
     if seconds < 1:
         return f"{seconds:.1f} s"
     whole = int(seconds)
-    for size, unit, next_size, next_unit in ((DAY, "d", HOUR, "h"), (HOUR, "h", MINUTE, "min"), (MINUTE, "min", 1, "s")):
+    for size, unit, next_size, next_unit in (
+        (DAY, "d", HOUR, "h"),
+        (HOUR, "h", MINUTE, "min"),
+        (MINUTE, "min", 1, "s"),
+    ):
         if whole >= size:
             rest = whole % size // next_size
             return f"{whole // size} {unit}" + (f" {rest} {next_unit}" if rest else "")
     return f"{whole} s"
-
-
-def created_by(annotations: dict[str, str]) -> str:
-    """Who asked for an item: the user it was created for, else the one who created it."""
-    return annotations.get(ANNOTATION_ON_BEHALF_OF) or annotations.get(ANNOTATION_CREATED_BY, "")
 
 
 def target_of(item: ActivityItem) -> str:
@@ -39,13 +38,3 @@ def target_of(item: ActivityItem) -> str:
 def schedule_of(item: ActivityItem) -> str:
     """Name of the Schedule that caused an item; empty for one made by hand."""
     return item.metadata.labels.get(LABEL_SCHEDULE, "")
-
-
-def span_of(started: datetime | None, finished: datetime | None) -> timedelta | None:
-    """How long a finished run took; None while it has not."""
-    return finished - started if started and finished else None
-
-
-def is_waiting(phase: ActivityPhase) -> bool:
-    """Whether the item has not reached a robot yet."""
-    return phase is ActivityPhase.PENDING

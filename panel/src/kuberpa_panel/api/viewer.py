@@ -11,9 +11,10 @@ from starlette.requests import HTTPConnection, Request
 from kuberpa_panel import clock
 from kuberpa_panel.api import csrf
 from kuberpa_panel.api.context import Context, context_of
-from kuberpa_panel.api.identity import TokenRefusedProblem, User
+from kuberpa_panel.api.identity import TokenRefusedProblem, identify
 from kuberpa_panel.api.problems import ForbiddenProblem, SignInRequiredProblem, TooManyProblem
 from kuberpa_panel.api.sessions import Session
+from kuberpa_panel.services.access import User
 
 COOKIE: Final = "kuberpa_session"
 SECURE_COOKIE: Final = "__Host-kuberpa_session"
@@ -39,7 +40,7 @@ async def find_viewer(connection: HTTPConnection, context: Context, *, touch: bo
     """The viewer, or None without credentials. Raises TokenRefusedProblem or TooManyProblem for bad ones."""
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return Viewer(await _bearer(connection, context, token.strip()))
+        return Viewer(await throttled_identify(connection, context, token.strip()))
     cookie = connection.cookies.get(cookie_name(connection))
     session = await context.sessions.find(cookie, clock.now(), touch=touch) if cookie else None
     return Viewer(session.user, session) if session else None
@@ -77,12 +78,13 @@ def client_address(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client else "unknown"
 
 
-async def _bearer(connection: HTTPConnection, context: Context, token: str) -> User:
+async def throttled_identify(connection: HTTPConnection, context: Context, token: str) -> User:
+    """As `identify`, but refused tokens make their sender wait. Raises TooManyProblem too."""
     now, client = asyncio.get_running_loop().time(), client_address(connection)
     if wait := context.throttle.wait(client, now):
         raise TooManyProblem(f"Too many refused tokens from your address. Try again in {wait} s.", retry_after=wait)
     try:
-        return (await context.reviewer.identify(token, now)).user
+        return await identify(context.services.access, token)
     except TokenRefusedProblem:
         context.throttle.failed(client, now)
         raise

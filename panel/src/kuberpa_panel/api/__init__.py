@@ -1,0 +1,5 @@
+"""The REST API and what it shares with the pages: queries, actions, identity, rights."""
+
+from kuberpa_panel.api.routes import router
+
+__all__ = ["router"]

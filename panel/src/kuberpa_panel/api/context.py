@@ -1,0 +1,28 @@
+"""What the browser side works with; `web.mount` puts it into the app's state."""
+
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+
+from kuberpa_panel.api.sessions import Sessions
+from kuberpa_panel.api.throttle import Throttle
+from kuberpa_panel.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One panel replica, as its pages see it."""
+
+    services: Services
+    sessions: Sessions
+    throttle: Throttle = field(default_factory=Throttle)
+
+
+def context_of(connection: HTTPConnection) -> Context:
+    """The context of the app that serves this connection, made at its first request."""
+    state = connection.app.state
+    if not hasattr(state, "browser"):
+        services: Services = state.services
+        state.browser = Context(services, Sessions(services.database, state.session_key))
+    context: Context = state.browser
+    return context

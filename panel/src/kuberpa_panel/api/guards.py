@@ -1,0 +1,138 @@
+"""The check that stands before every route: `tests/unit/panel/test_web_routes.py` fails on a route without one.
+
+Allowed("get", "robots")          on the object that the path names
+Visible("list", "robots")         a Scope to filter rows with; refused when it is empty
+MayStop()                         patch activityitems and create robots/stop on the item's robot
+Public("why")                     needs no rights, and says why
+SignedIn("why")                   needs no more than a viewer
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from kuberpa.activity import ActivityItem
+from kuberpa_panel.api.access import Scope, allows, require, scope_of
+from kuberpa_panel.api.context import Context, context_of
+from kuberpa_panel.api.problems import NotFoundProblem, Right, forbidden
+from kuberpa_panel.api.viewer import CurrentViewer, Viewer
+
+
+class Guard(ABC):
+    """A dependency that lets a request through or raises a Problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Public(Guard):
+    """Anybody may; `why` says so."""
+
+    why: str
+
+    def __call__(self) -> None:
+        """Let it through."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn(Guard):
+    """Any viewer may; `why` says so."""
+
+    why: str
+
+    async def __call__(self, viewer: CurrentViewer) -> Viewer:
+        """The viewer."""
+        return viewer
+
+
+class ViewerGuard(Guard):
+    """Asks about the viewer; can be asked again while a stream lasts."""
+
+    async def __call__(self, request: Request, viewer: CurrentViewer) -> Any:
+        """What `check` grants."""
+        return await self.check(context_of(request), viewer, request)
+
+    @abstractmethod
+    async def check(self, context: Context, viewer: Viewer, request: Request) -> Any:
+        """Raises ForbiddenProblem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed(ViewerGuard):
+    """One right on what the path names: `namespace`, and `name` if there is one."""
+
+    verb: str
+    resource: str
+
+    async def check(self, context: Context, viewer: Viewer, request: Request) -> Viewer:
+        """The viewer."""
+        path = request.path_params
+        right = Right(self.verb, self.resource, path["namespace"], path.get("name", ""))
+        await require(context.services.access, viewer.user, right)
+        return viewer
+
+
+@dataclass(frozen=True, slots=True)
+class Visible(ViewerGuard):
+    """Where the viewer may see a kind. The query's `namespace` narrows it."""
+
+    verb: str
+    resource: str
+
+    async def check(self, context: Context, viewer: Viewer, request: Request) -> Scope:
+        """The scope to show."""
+        namespace = request.query_params.get("namespace", "")
+        if namespace:
+            await require(context.services.access, viewer.user, Right(self.verb, self.resource, namespace))
+            return Scope(namespaces=frozenset({namespace}))
+        return await self.everywhere(context, viewer)
+
+    async def everywhere(self, context: Context, viewer: Viewer) -> Scope:
+        """The scope without narrowing. Raises ForbiddenProblem when it is empty."""
+        scope = await scope_of(
+            context.services.access, viewer.user, self.verb, self.resource, known_namespaces(context)
+        )
+        if not scope.everywhere and not scope.namespaces:
+            raise forbidden(Right(self.verb, self.resource))
+        return scope
+
+
+@dataclass(frozen=True, slots=True)
+class MayStop(ViewerGuard):
+    """The rights to stop the item that the path names."""
+
+    async def check(self, context: Context, viewer: Viewer, request: Request) -> Viewer:
+        """The viewer."""
+        namespace, name = request.path_params["namespace"], request.path_params["name"]
+        await require(context.services.access, viewer.user, Right("patch", "activityitems", namespace, name))
+        item = context.services.activities.get(namespace, name)
+        if item is None:
+            raise NotFoundProblem(f"There is no activity {namespace}/{name} in the cluster. It may have been deleted.")
+        await require(context.services.access, viewer.user, stop_right(item))
+        return viewer
+
+
+def stop_right(item: ActivityItem) -> Right:
+    """What stopping an item takes besides patching it: on its robot, on all of the namespace while it has none."""
+    named = item.spec.robot_ref.name if item.spec.robot_ref else ""
+    return Right("create", "robots/stop", item.metadata.namespace, item.status.robot or named)
+
+
+async def may_stop(context: Context, viewer: Viewer, item: ActivityItem) -> bool:
+    """Whether to offer Stop and Kill."""
+    patch = Right("patch", "activityitems", item.metadata.namespace, item.metadata.name)
+    access = context.services.access
+    return await allows(access, viewer.user, patch) and await allows(access, viewer.user, stop_right(item))
+
+
+def known_namespaces(context: Context) -> set[str]:
+    """Every namespace that has an object of kuberpa."""
+    cache = context.services.cache
+    stores = (cache.robots, cache.items, cache.schedules)
+    return {each.metadata.namespace for store in stores for each in store}
+
+
+def guarded(guard: Guard) -> Any:
+    """The guard as a parameter's default or a route's dependency."""
+    return Depends(guard)

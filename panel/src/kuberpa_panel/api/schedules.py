@@ -1,0 +1,67 @@
+"""Schedules as the pages and the API show them."""
+
+from collections.abc import Iterable
+
+from kuberpa.meta import Condition
+from kuberpa.model import Instant, Model
+from kuberpa.names import ANNOTATION_CREATED_BY
+from kuberpa.schedule import ActiveItem, Missed, Schedule, ScheduleCondition
+
+
+class ScheduleRow(Model):
+    """One schedule."""
+
+    uid: str
+    namespace: str
+    name: str
+    expressions: tuple[str, ...]
+    time_zone: str
+    suspended: bool
+    concurrency_policy: str
+    definition: str
+    target: str
+    ready: Condition | None
+    last: Instant | None
+    next: tuple[Instant, ...]
+    active: tuple[ActiveItem, ...]
+    missed: tuple[Missed, ...]
+    created_by: str
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it can never fire as it is written."""
+        return self.ready is not None and self.ready.status == "False" and not self.suspended
+
+
+def row_of(schedule: Schedule) -> ScheduleRow:
+    """What a list shows of a schedule."""
+    spec, status = schedule.spec, schedule.status
+    action = spec.action.activity.spec
+    annotations = schedule.metadata.annotations
+    labels = action.robot_selector.match_labels if action.robot_selector else {}
+    anywhere = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "any robot"
+    return ScheduleRow(
+        uid=schedule.metadata.uid,
+        namespace=schedule.metadata.namespace,
+        name=schedule.metadata.name,
+        expressions=spec.schedules,
+        time_zone=spec.time_zone,
+        suspended=spec.suspend,
+        concurrency_policy=spec.concurrency_policy,
+        definition=action.definition,
+        target=action.robot_ref.name if action.robot_ref else anywhere,
+        ready=next((c for c in status.conditions if c.type == ScheduleCondition.READY), None),
+        last=status.last_schedule_time,
+        next=status.next_schedule_times,
+        active=status.active,
+        missed=tuple(sorted(status.missed, key=lambda missed: missed.time, reverse=True)),
+        created_by=annotations.get(ANNOTATION_CREATED_BY, ""),
+    )
+
+
+def select(schedules: Iterable[Schedule]) -> tuple[ScheduleRow, ...]:
+    """All of them: broken ones first, then by the next firing."""
+    rows = map(row_of, schedules)
+    return tuple(
+        sorted(rows, key=lambda row: (not row.is_broken, not row.next, *row.next[:1], row.namespace, row.name))
+    )

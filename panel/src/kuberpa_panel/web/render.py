@@ -1,0 +1,147 @@
+"""Templates to pages: escaping always on, times in the viewer's zone, messages marked for translation."""
+
+import gettext
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context as TemplateContext
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from kuberpa.names import timestamp
+from kuberpa_panel import clock
+from kuberpa_panel.api import csrf, text
+from kuberpa_panel.api.context import context_of
+from kuberpa_panel.api.guards import known_namespaces
+from kuberpa_panel.api.identity import short_name
+from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.web import assets
+from kuberpa_panel.web.words import look
+
+THEMES: Final = ("auto", "light", "dark")
+_ZONE: Final = re.compile(r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("kuberpa_panel", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
+    )
+    environment.install_gettext_translations(gettext.NullTranslations(), newstyle=True)  # type: ignore[attr-defined]
+    environment.globals.update(asset=assets.address, icon=icon, look=look, ago=ago, at=at, took=took, url_with=url_with)
+    environment.filters.update(short_name=short_name, json=pretty_json, duration=text.duration)
+    return environment
+
+
+def zone_of(request: Request) -> ZoneInfo:
+    """The browser's zone, which its script keeps in a cookie; UTC until then."""
+    name = request.cookies.get("kuberpa_zone", "")
+    if not _ZONE.match(name):
+        return ZoneInfo("UTC")
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return ZoneInfo("UTC")
+
+
+def common(request: Request, viewer: Viewer | None) -> dict[str, Any]:
+    """What every page and fragment may use."""
+    theme = request.cookies.get("kuberpa_theme", "auto")
+    return {
+        "request": request,
+        "viewer": viewer,
+        "csrf": csrf.issue(context_of(request).sessions, viewer.session) if viewer and viewer.session else "",
+        "namespace": request.query_params.get("namespace", "") or request.path_params.get("namespace", ""),
+        "nonce": request.state.nonce,
+        "request_id": request.state.request_id,
+        "now": clock.now(),
+        "zone": zone_of(request),
+        "theme": theme if theme in THEMES else "auto",
+    }
+
+
+def page(request: Request, viewer: Viewer | None, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """A whole page."""
+    spaces = sorted(known_namespaces(context_of(request))) if viewer else []
+    body = ENVIRONMENT.get_template(template).render(common(request, viewer) | {"namespaces": spaces} | values)
+    return HTMLResponse(body, status)
+
+
+def fragment(template: str, values: Mapping[str, Any]) -> str:
+    """A part of a page, from the template that the page includes too."""
+    return ENVIRONMENT.get_template(template).render(values).strip()
+
+
+def icon(name: str, classes: str = "") -> Markup:
+    """A symbol of the sprite, hidden from screen readers: the word beside it speaks."""
+    sprite = assets.address("vendor/tabler-icons-3.51.0/sprite.svg")
+    return Markup('<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"/></svg>').format(
+        classes, sprite, name
+    )
+
+
+@pass_context
+def at(context: TemplateContext, moment: datetime | None, *, seconds: bool = True) -> Markup:
+    """An instant as 24-hour wall-clock time in the viewer's zone; the zone is always shown."""
+    if moment is None:
+        return Markup("–")
+    local = moment.astimezone(context["zone"])
+    today = local.date() == context["now"].astimezone(context["zone"]).date()
+    form = ("" if today else "%Y-%m-%d ") + ("%H:%M:%S %Z" if seconds else "%H:%M %Z")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        timestamp(moment), local.strftime("%Y-%m-%d %H:%M:%S %Z"), local.strftime(form)
+    )
+
+
+@pass_context
+def ago(context: TemplateContext, moment: datetime | None) -> Markup:
+    """How long ago an instant was; the page's script keeps it going."""
+    if moment is None:
+        return Markup("–")
+    local = moment.astimezone(context["zone"])
+    return Markup('<time datetime="{}" title="{}" data-since>{}</time>').format(
+        timestamp(moment), local.strftime("%Y-%m-%d %H:%M:%S %Z"), text.duration(context["now"] - moment)
+    )
+
+
+@pass_context
+def took(context: TemplateContext, started: datetime | None, finished: datetime | None, *, running: bool) -> Markup:
+    """How long something took, or has been going on."""
+    if started is None or (finished is None and not running):
+        return Markup("–")
+    if finished is None:
+        return ago(context, started)
+    return Markup("{}").format(text.duration(max(finished - started, timedelta())))
+
+
+@pass_context
+def url_with(context: TemplateContext, **changes: Any) -> str:
+    """This page's address with other query parameters; None takes one away, a change starts at the first page."""
+    request: Request = context["request"]
+    path = request.url.path.removesuffix("/stream")
+    pairs = [(key, value) for key, value in request.query_params.multi_items() if key not in changes]
+    if "page" not in changes and "cursor" not in changes:
+        pairs = [(key, value) for key, value in pairs if key not in {"page", "cursor"}]
+    for key, value in changes.items():
+        pairs += [(key, each) for each in (value if isinstance(value, list | tuple) else [value]) if each is not None]
+    query = urlencode([(key, value) for key, value in pairs if value != ""])
+    return f"{path}?{query}" if query else path
+
+
+def pretty_json(value: Any) -> str:
+    """JSON for people: indented, in their own letters."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+ENVIRONMENT: Final = _environment()
