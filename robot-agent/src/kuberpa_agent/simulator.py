@@ -20,6 +20,7 @@ import logging
 import os
 import random
 import sys
+from asyncio import sslproto
 from dataclasses import dataclass, replace
 from typing import Annotated, Final, Literal
 
@@ -38,6 +39,7 @@ MAX_COMMAND_BYTES: Final = 1024 * 1024
 OPENING: Final = 32
 """Connections opened at a time: a thousand handshakes at once would measure the handshakes."""
 KEEPALIVE_SECONDS: Final = 30.0
+TLS_BUFFER_BYTES: Final = 16 * 1024
 END_GRACE_SECONDS: Final = 10.0
 
 log = logging.getLogger(__name__)
@@ -173,6 +175,11 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _save_memory() -> None:
+    """A TLS connection of asyncio allocates a read buffer of 256 KiB; one TLS record has 16."""
+    sslproto.SSLProtocol.max_size = TLS_BUFFER_BYTES
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
@@ -209,6 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     set_up_logging(os.environ.get("KUBERPA_LOG_LEVEL", "INFO").upper())
     _allow_connections()
+    _save_memory()
     return asyncio.run(simulate(Plan(options.duration, options.lines, tuple(options.definition)), options.seed))
 
 
