@@ -13,6 +13,7 @@ import yaml
 
 from kuberpa.cel import PATTERN_MESSAGES, RULES, Rule
 from kuberpa.kinds import KINDS, Kind
+from kuberpa.model import Model
 from kuberpa.names import GROUP, VERSION
 from kuberpa.schema import Schema, at, structural, walk
 
@@ -88,8 +89,6 @@ def _version(kind: Kind) -> dict[str, Any]:
 
 def schema(kind: Kind) -> Schema:
     """The whole structural schema of a kind, with its CEL rules."""
-    spec = structural(kind.model.model_fields["spec"].annotation)  # type: ignore[arg-type]  # always a Model
-    status = structural(kind.model.model_fields["status"].annotation, defaults=False)  # type: ignore[arg-type]  # as above
     root: Schema = {
         "type": "object",
         "description": (kind.model.__doc__ or "").strip(),
@@ -98,8 +97,8 @@ def schema(kind: Kind) -> Schema:
             "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
             "kind": {"type": "string", "description": kind.name},
             "metadata": {"type": "object"},
-            "spec": spec,
-            "status": status,
+            "spec": _section(kind, "spec"),
+            "status": _section(kind, "status"),
         },
     }
     for _, part in walk(root):
@@ -107,6 +106,12 @@ def schema(kind: Kind) -> Schema:
     for path, rules in RULES[kind.name].items():
         at(root, path).setdefault("x-kubernetes-validations", []).extend(rule.to_json() for rule in rules)
     return root
+
+
+def _section(kind: Kind, name: str) -> Schema:
+    field = kind.model.model_fields[name]
+    model: type[Model] = field.annotation  # type: ignore[assignment]  # both sections of every kind are models
+    return structural(model, defaults=name == "spec") | {"description": field.description}
 
 
 def _explain_pattern(part: Schema) -> None:

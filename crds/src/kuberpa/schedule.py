@@ -76,10 +76,7 @@ class ScheduleSpec(Model):
     ] = "Etc/UTC"
     suspend: Annotated[
         bool,
-        Field(
-            description="While true nothing fires. Items that run already go on. Instants that pass are missed for "
-            "good."
-        ),
+        Field(description="While true nothing fires. Items that run already go on."),
     ] = False
     concurrency_policy: Annotated[
         Literal["Allow", "Forbid", "Replace"],

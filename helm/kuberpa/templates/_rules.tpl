@@ -1,0 +1,61 @@
+{{/* The verbs of each process: what its code calls, and nothing else. */}}
+
+{{- define "kuberpa.operatorRules" -}}
+- apiGroups: [kuberpa.dev]
+  resources: [robots, schedules]
+  verbs: [get, list, watch]
+- apiGroups: [kuberpa.dev]
+  resources: [activityitems]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [kuberpa.dev]
+  resources: [robots/status, activityitems/status, schedules/status]
+  verbs: [patch]
+- apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs and stops for the users of Schedules
+  resources: [robots/run, robots/stop]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch, create, delete]
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [create]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
+
+{{- define "kuberpa.operatorLeaseRules" -}}
+- apiGroups: [coordination.k8s.io]  # its own, and those of the panel's replicas
+  resources: [leases]
+  verbs: [get, list, watch, create, update]
+{{- end }}
+
+{{- define "kuberpa.panelRules" -}}
+- apiGroups: [kuberpa.dev]
+  resources: [robots, schedules]
+  verbs: [get, list, watch]
+- apiGroups: [kuberpa.dev]
+  resources: [activityitems]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [kuberpa.dev]
+  resources: [robots/status, activityitems/status]
+  verbs: [patch]
+- apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs and stops for its own users
+  resources: [robots/run, robots/stop]
+  verbs: [create]
+{{- end }}
+
+{{- define "kuberpa.panelClusterRules" -}}
+- apiGroups: [authentication.k8s.io]
+  resources: [tokenreviews]
+  verbs: [create]
+- apiGroups: [authorization.k8s.io]
+  resources: [subjectaccessreviews]
+  verbs: [create]
+{{- end }}
+
+{{- define "kuberpa.panelLeaseRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, list, watch, create, update, delete]
+{{- end }}
