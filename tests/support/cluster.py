@@ -73,9 +73,7 @@ class Cluster:
         """The superuser, for tests that make databases of their own."""
         return postgres.url(self.site.paths, role="postgres", database="postgres")
 
-    def kubectl(
-        self, *arguments: str | Path, stdin: str | None = None, kubeconfig: Path | None = None
-    ) -> str:
+    def kubectl(self, *arguments: str | Path, stdin: str | None = None, kubeconfig: Path | None = None) -> str:
         """What kubectl prints; raises AssertionError with its words when it fails."""
         run = self.try_kubectl(*arguments, stdin=stdin, kubeconfig=kubeconfig)
         if run.returncode:

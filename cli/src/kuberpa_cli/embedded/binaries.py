@@ -151,9 +151,7 @@ def ensure(
 ) -> Mapping[str, Path]:
     """Paths of all binaries by name; builds what the cache lacks, one run at a time."""
     if any(not _folder(cache, module).is_dir() for module in modules):
-        with locked(
-            cache / "build.lock", on_wait=lambda: report.say("Another kuberpa is building: waiting for it")
-        ):
+        with locked(cache / "build.lock", on_wait=lambda: report.say("Another kuberpa is building: waiting for it")):
             missing = [module for module in modules if not _folder(cache, module).is_dir()]
             if missing:
                 go = find_go(cache, report.say)
@@ -162,9 +160,7 @@ def ensure(
                 # What is built is kept; the compiler's 3 GB of intermediate results are not.
                 for scrap in ("go-build", "go-mod"):
                     shutil.rmtree(cache / scrap, ignore_errors=True)
-    return {
-        target.name: _folder(cache, module) / target.name for module in modules for target in module.targets
-    }
+    return {target.name: _folder(cache, module) / target.name for module in modules for target in module.targets}
 
 
 def _folder(cache: Path, module: Module) -> Path:

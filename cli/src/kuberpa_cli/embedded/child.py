@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kuberpa_cli.embedded.processes import Identity, die_with_parent
+from kuberpa_cli.embedded.processes import Identity, arrange
 
-UNKNOWN_EXIT = -1
+UNKNOWN_EXIT = 255
+"""Reported for a process that another run started: its exit code is not to be had."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,11 @@ class Child:
         log: Path,
         user: User | None = None,
         tied: bool = True,
+        confined: bool = False,
     ) -> "Child":
-        """Start a process in a session of its own; `tied` ones are killed by the kernel with this process.
+        """Start a process in a session of its own.
+
+        `tied` ones are killed by the kernel with this process, `confined` ones never gain rights by set-uid programs.
 
         Raises OSError when the program cannot be started.
         """
@@ -52,7 +56,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 # It only calls prctl, so other threads cannot hold a lock that it needs.
-                preexec_fn=die_with_parent() if tied else None,  # noqa: PLW1509
+                preexec_fn=arrange(tied=tied, confined=confined),  # noqa: PLW1509
                 user=user.uid if user else None,
                 group=user.gid if user else None,
                 extra_groups=[] if user else None,
@@ -72,7 +76,7 @@ class Child:
         return self.identity.pid
 
     async def wait(self) -> int:
-        """The exit code, negative for a signal, once the process has ended; -1 when it cannot be known."""
+        """The exit code, negative for a signal, once the process has ended; UNKNOWN_EXIT for an adopted one."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:

@@ -40,6 +40,8 @@ class Options:
     """What the user may choose about an embedded cluster."""
 
     agents: str = "process"
+    agent_command: str = ""
+    """Run instead of the robot agent; for work on the runtime itself."""
     operators: int = 1
     durable: bool = True
     layers: frozenset[Layer] = frozenset(Layer)
@@ -97,7 +99,7 @@ def units(site: Site, options: Options) -> list[Unit]:
         chosen.append(Step("charts", ("nodes",), apply_charts))
         chosen.append(Step("tokens", ("charts",), issue_tokens))
     if Layer.RUNTIME in layers:
-        chosen.append(programs.runtime(site, options.agents))
+        chosen.append(programs.runtime(site, options.agents, options.agent_command))
     if Layer.PROGRAMS in layers:
         chosen += [programs.operator(site, number) for number in range(1, options.operators + 1)]
         chosen.append(programs.panel(site))
@@ -166,4 +168,3 @@ def erase(paths: Paths) -> None:
     for folder in (paths.state, paths.shared):
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)
-

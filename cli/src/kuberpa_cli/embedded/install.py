@@ -51,7 +51,9 @@ class Charts:
 async def apply_charts(helm: Tool, kubectl: Tool, charts: Charts, values: Mapping[str, Any]) -> None:
     """Render both charts and apply them server-side; what an older chart rendered and this one does not is removed."""
     await kubectl.apply(await render(helm, charts / CRD_CHART, {}))
-    await kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "-l", f"app.kubernetes.io/part-of={RELEASE}")
+    await kubectl(
+        "wait", "--for=condition=Established", "--timeout=30s", "crd", "-l", f"app.kubernetes.io/part-of={RELEASE}"
+    )
     manifests = await render(helm, charts / CHART, values)
     allowed = [f"--prune-allowlist={kind}" for kind in _PRUNED_KINDS]
     await kubectl.apply(manifests, "--prune", f"--selector=app.kubernetes.io/instance={RELEASE}", *allowed)

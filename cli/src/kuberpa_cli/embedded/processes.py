@@ -20,6 +20,7 @@ from kuberpa_cli.waiting import pause
 CLUSTER_MARKER = "KUBERPA_CLUSTER"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -57,16 +58,19 @@ class Identity:
                 os.kill(self.pid, sig)
 
 
-def die_with_parent() -> Callable[[], None]:
-    """A `preexec_fn` after which the kernel kills the child when its parent dies, however it dies."""
+def arrange(*, tied: bool, confined: bool) -> Callable[[], None]:
+    """A `preexec_fn`: a tied child is killed by the kernel when its parent dies, a confined one has no_new_privs."""
     parent = os.getpid()
 
-    def arrange() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
+    def in_child() -> None:
+        if confined:
+            _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        if tied:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)
 
-    return arrange
+    return in_child
 
 
 def become_subreaper() -> None:

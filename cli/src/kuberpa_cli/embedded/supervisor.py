@@ -33,9 +33,7 @@ class PartFailedError(KuberpaError):
 class Supervisor:
     """Runs units in the order of their needs; `environment` is inherited by every process."""
 
-    def __init__(
-        self, units: Iterable[Unit], logs: Path, environment: Mapping[str, str], listener: Listener
-    ) -> None:
+    def __init__(self, units: Iterable[Unit], logs: Path, environment: Mapping[str, str], listener: Listener) -> None:
         self._units = {unit.name: unit for unit in units}
         self._logs = logs
         self._environment = dict(environment)

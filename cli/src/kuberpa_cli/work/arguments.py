@@ -49,7 +49,7 @@ def parse_value(text: str, where: str) -> Any:
             return text
         raise UsageError(
             f"{where} begins like JSON but is not valid: {error}\n"
-            f"In most shells single quotes keep it together: '[\"echo\", \"hi\"]'. "
+            f'In most shells single quotes keep it together: \'["echo", "hi"]\'. '
             f"To pass it as text, make it a JSON string: '{json.dumps(text, ensure_ascii=False)}'"
         ) from None
 
@@ -60,7 +60,7 @@ def parse_kwargs(words: Iterable[str]) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
-            raise UsageError(f"--kwarg {word}: write name=VALUE, e.g. --kwarg cwd=/tmp or --kwarg 'env={{\"A\": \"1\"}}'")
+            raise UsageError(f'--kwarg {word}: write name=VALUE, e.g. --kwarg cwd=/tmp or --kwarg \'env={{"A": "1"}}\'')
         if name in kwargs:
             raise UsageError(f"--kwarg {name} is given twice")
         kwargs[name] = parse_value(value, f"--kwarg {name}")

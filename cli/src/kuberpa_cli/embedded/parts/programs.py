@@ -58,7 +58,7 @@ def panel(site: Site) -> Part:
     return Part("panel", (_script("kuberpa-panel"),), site.paths.state, ("tokens", "postgres"), env, probe=ready)
 
 
-def runtime(site: Site, agents: str) -> Part:
+def runtime(site: Site, agents: str, agent_command: str = "") -> Part:
     """What stands in for a kubelet on this machine."""
     command = (
         sys.executable,
@@ -66,6 +66,7 @@ def runtime(site: Site, agents: str) -> Part:
         "kuberpa_cli.runtime",
         f"--kubeconfig={site.kubeconfig('local-runtime')}",
         f"--agents={agents}",
+        f"--agent-command={agent_command}",
     )
     env = {"KUBERPA_STATE_DIR": str(site.paths.state), "KUBERPA_CACHE_DIR": str(site.paths.cache)}
     marker = site.paths.state / "runtime-ready"

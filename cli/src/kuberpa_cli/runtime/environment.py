@@ -1,0 +1,54 @@
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kuberpa_cli.runtime.pod import Pod, UnsupportedError
+
+Fetch = Callable[[str, str], Awaitable[Mapping[str, Any]]]
+"""An object by (plural, name) in the pod's namespace."""
+
+
+async def resolve(pod: Pod, folders: Mapping[str, Path], fetch: Fetch) -> dict[str, str]:
+    """The container's environment, with paths inside its mounts rewritten to where the volumes are on this machine.
+
+    Raises UnsupportedError for sources this runtime does not know, and what `fetch` raises.
+    """
+    resolved: dict[str, str] = {}
+    for entry in pod.container.get("env") or []:
+        value = await _value(pod, entry, fetch)
+        if value is not None:
+            resolved[entry["name"]] = localise(value, pod.mounts, folders)
+    if pod.container.get("envFrom"):
+        raise UnsupportedError("envFrom is not supported by the local runtime")
+    return resolved
+
+
+def localise(value: str, mounts: Mapping[str, str], folders: Mapping[str, Path]) -> str:
+    """A value that is a mount path, or a path below one, becomes the path on this machine; others stay."""
+    for mount in sorted(mounts, key=len, reverse=True):
+        if value == mount or value.startswith(f"{mount}/"):
+            return str(folders[mounts[mount]]) + value[len(mount) :]
+    return value
+
+
+async def _value(pod: Pod, entry: Mapping[str, Any], fetch: Fetch) -> str | None:
+    source = entry.get("valueFrom")
+    if not source:
+        return str(entry.get("value", ""))
+    if "fieldRef" in source:
+        return pod.field(source["fieldRef"]["fieldPath"])
+    for kind, plural in (("secretKeyRef", "secrets"), ("configMapKeyRef", "configmaps")):
+        if kind in source:
+            return await _key(source[kind], plural, fetch)
+    raise UnsupportedError(f"env {entry['name']}: {', '.join(source)} is not supported by the local runtime")
+
+
+async def _key(reference: Mapping[str, Any], plural: str, fetch: Fetch) -> str | None:
+    data = (await fetch(plural, reference["name"])).get("data") or {}
+    if reference["key"] not in data:
+        if reference.get("optional"):
+            return None
+        raise UnsupportedError(f"{plural} {reference['name']} has no key {reference['key']}")
+    value = str(data[reference["key"]])
+    return base64.b64decode(value).decode() if plural == "secrets" else value

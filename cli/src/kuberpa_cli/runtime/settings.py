@@ -1,0 +1,20 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kuberpa_cli.embedded.paths import Paths
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run of the local runtime is given."""
+
+    paths: Paths
+    kubeconfig: Path
+    ready_file: Path
+    user_ids: range | None
+    simulated: bool = False
+    agent_command: tuple[str, ...] = ()
+    """Run instead of the agent of the built environment."""
+    first_backoff_seconds: float = 1.0
+    shutdown_seconds: float = 5.0
+    nodes: frozenset[str] = field(default_factory=lambda: frozenset({"local-linux", "local-windows"}))

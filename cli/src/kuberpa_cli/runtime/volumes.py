@@ -1,0 +1,183 @@
+"""Volumes of a robot pod on this machine.
+
+Everything here is written by the runtime, often as root, next to folders that a robot may change. So the pod's
+folder and its volumes belong to the runtime's user and the robot reads them through its group; only emptyDir volumes
+and its home belong to the robot. A robot therefore cannot swap a folder for a link to have the runtime write elsewhere.
+"""
+
+import base64
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kuberpa_cli.embedded import files
+from kuberpa_cli.embedded.child import User
+from kuberpa_cli.runtime.environment import Fetch
+from kuberpa_cli.runtime.pod import Pod, UnsupportedError
+
+DEFAULT_TOKEN_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Token:
+    """A projected ServiceAccount token that a volume holds."""
+
+    audience: str
+    seconds: int
+    file: Path
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A token from the API server, and its life."""
+
+    token: str
+    issued: datetime
+    expires: datetime
+
+
+IssueToken = Callable[[Token], Awaitable[Issued]]
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders of one pod, and the user that robot processes run as (None: the runtime's own)."""
+
+    root: Path
+    user: User | None
+
+    @property
+    def work(self) -> Path:
+        """The working directory and HOME of the agent."""
+        return self.root / "home"
+
+    @property
+    def temporary(self) -> Path:
+        """TMPDIR: containers have a /tmp of their own."""
+        return self.root / "tmp"
+
+    def volume(self, name: str) -> Path:
+        """A volume's folder."""
+        return self.root / "volumes" / name
+
+    def prepare(self) -> None:
+        """Create the pod's folders."""
+        self._own(self.root)
+        self._own(self.root / "volumes")
+        self._give(self.work)
+        self._give(self.temporary)
+
+    def remove(self) -> None:
+        """Remove everything of the pod."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def empty(self, name: str) -> Path:
+        """An emptyDir, which the robot owns and which survives restarts of the container."""
+        return self._give(self.volume(name))
+
+    def read_only(self, name: str) -> Path:
+        """A folder that the runtime fills and the robot reads."""
+        return self._own(self.volume(name))
+
+    def put(self, folder: Path, name: str, content: bytes) -> Path:
+        """Write a file that the robot may read, in one step."""
+        path = folder / name
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise UnsupportedError(f"{name} is not a path below its volume")
+        for parent in reversed(path.relative_to(folder).parents[:-1]):
+            self._own(folder / parent)
+        files.write(path, content, mode=0o400)
+        if self.user:
+            os.chown(path, 0, self.user.gid)
+            path.chmod(0o440)
+        return path
+
+    def _own(self, folder: Path) -> Path:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if self.user:
+            os.chown(folder, 0, self.user.gid)
+            folder.chmod(0o750)
+        return folder
+
+    def _give(self, folder: Path) -> Path:
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            if self.user:
+                os.chown(folder, self.user.uid, self.user.gid)
+        return folder
+
+
+async def materialise(
+    pod: Pod, home: Home, fetch: Fetch, issue: IssueToken
+) -> tuple[Mapping[str, Path], dict[Token, Issued]]:
+    """Make every volume; their folders by name, and the tokens that must be refreshed.
+
+    Raises UnsupportedError for volume types this runtime does not know, and what `fetch` and `issue` raise.
+    """
+    home.prepare()
+    folders: dict[str, Path] = {}
+    tokens: dict[Token, Issued] = {}
+    for volume in pod.volumes:
+        name = volume["name"]
+        if "emptyDir" in volume:
+            folders[name] = home.empty(name)
+            continue
+        folder = folders[name] = home.read_only(name)
+        for source in _sources(volume):
+            for path, content in (await _contents(pod, source, fetch)).items():
+                home.put(folder, path, content)
+            if wanted := source.get("serviceAccountToken"):
+                token = Token(
+                    wanted.get("audience", ""),
+                    int(wanted.get("expirationSeconds", DEFAULT_TOKEN_SECONDS)),
+                    folder / wanted["path"],
+                )
+                tokens[token] = await issue(token)
+                home.put(folder, wanted["path"], tokens[token].token.encode())
+    return folders, tokens
+
+
+def _sources(volume: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A volume as a list of projected sources."""
+    if "projected" in volume:
+        return list(volume["projected"].get("sources") or [])
+    if "secret" in volume:
+        secret = volume["secret"]
+        return [{"secret": {**secret, "name": secret["secretName"]}}]
+    for kind in ("configMap", "downwardAPI"):
+        if kind in volume:
+            return [{kind: volume[kind]}]
+    kinds = ", ".join(key for key in volume if key != "name")
+    raise UnsupportedError(f"volume {volume['name']}: {kinds} is not supported by the local runtime")
+
+
+async def _contents(pod: Pod, source: Mapping[str, Any], fetch: Fetch) -> dict[str, bytes]:
+    """Files of one projected source: content by path; a token's are not among them."""
+    if "secret" in source:
+        data = (await fetch("secrets", source["secret"]["name"])).get("data") or {}
+        return _items(source["secret"], {key: base64.b64decode(value) for key, value in data.items()})
+    if "configMap" in source:
+        found = await fetch("configmaps", source["configMap"]["name"])
+        texts = {key: value.encode() for key, value in (found.get("data") or {}).items()}
+        binary = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
+        return _items(source["configMap"], texts | binary)
+    if "downwardAPI" in source:
+        items = source["downwardAPI"].get("items") or []
+        return {item["path"]: pod.field(item["fieldRef"]["fieldPath"]).encode() for item in items}
+    if "serviceAccountToken" in source:
+        return {}
+    raise UnsupportedError(f"projected source {', '.join(source)} is not supported by the local runtime")
+
+
+def _items(source: Mapping[str, Any], data: Mapping[str, bytes]) -> dict[str, bytes]:
+    """All keys, or those that `items` names under the paths it names."""
+    if not source.get("items"):
+        return dict(data)
+    missing = [item["key"] for item in source["items"] if item["key"] not in data]
+    if missing and not source.get("optional"):
+        raise UnsupportedError(f"{source['name']} has no key {', '.join(missing)}")
+    return {item["path"]: data[item["key"]] for item in source["items"] if item["key"] in data}
