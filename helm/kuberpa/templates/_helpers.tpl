@@ -105,3 +105,28 @@ affinity: {{- toYaml . | nindent 2 }}
 priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
+
+{{/* The binding of a policy, in the namespaces that are served: (dict "root" $ "version" … "kind" … "name" … "actions" (list "Deny")). */}}
+{{- define "kuberpa.policyBinding" -}}
+apiVersion: {{ .version }}
+kind: {{ .kind }}Binding
+metadata:
+  name: {{ .name }}
+  labels: {{- include "kuberpa.labels" .root | nindent 4 }}
+spec:
+  policyName: {{ .name }}
+  {{- with .actions }}
+  validationActions: {{ toJson . }}
+  {{- end }}
+  {{- with .root.Values.watchNamespaces }}
+  matchResources:
+    namespaceSelector:
+      matchExpressions:
+        - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
+  {{- end }}
+{{- end }}
+
+{{/* CEL: the phases that an activity does not leave; as kuberpa.activity.FINAL_PHASES. */}}
+{{- define "kuberpa.finalPhases" -}}
+['Succeeded', 'Failed', 'Stopped', 'Killed', 'Expired', 'Lost']
+{{- end }}
