@@ -15,10 +15,10 @@
   verbs: [create]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch, create, delete]
+  verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
   resources: [serviceaccounts]
-  verbs: [create]
+  verbs: [get, create]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
@@ -32,8 +32,11 @@
 
 {{- define "kuberpa.panelRules" -}}
 - apiGroups: [kuberpa.dev]
-  resources: [robots, schedules]
+  resources: [robots]
   verbs: [get, list, watch]
+- apiGroups: [kuberpa.dev]
+  resources: [schedules]
+  verbs: [list, watch]
 - apiGroups: [kuberpa.dev]
   resources: [activityitems]
   verbs: [get, list, watch, create, patch]
@@ -55,7 +58,7 @@
 {{- end }}
 
 {{- define "kuberpa.panelLeaseRules" -}}
-- apiGroups: [coordination.k8s.io]
+- apiGroups: [coordination.k8s.io]  # its own, by the name of the replica
   resources: [leases]
-  verbs: [get, list, watch, create, update, delete]
+  verbs: [create, patch, delete]
 {{- end }}
