@@ -1,0 +1,72 @@
+"""A cgroup v2 of its own for a payload, where this process may make one: the kernel then kills all of it at once.
+
+Few places allow it (a delegated systemd slice, root on a bare machine; not an unprivileged pod), so nothing
+depends on it: every failure means that there is no such cgroup.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def create(name: str) -> str:
+    """Path of a new child of this process's cgroup, or "" where that is not possible."""
+    parent = _own()
+    if parent is None or not (parent / "cgroup.kill").exists():
+        return ""
+    path = parent / name
+    try:
+        path.mkdir()
+    except OSError:
+        return ""
+    if not os.access(path / "cgroup.procs", os.W_OK) or not os.access(parent / "cgroup.procs", os.W_OK):
+        remove(str(path))
+        return ""
+    return str(path)
+
+
+def enter(path: str) -> None:
+    """Move this process into the cgroup, if there is one."""
+    if path:
+        with contextlib.suppress(OSError):
+            Path(path, "cgroup.procs").write_text("0", encoding="ascii")
+
+
+def kill(path: str) -> None:
+    """Kill every process in it."""
+    if path:
+        with contextlib.suppress(OSError):
+            Path(path, "cgroup.kill").write_text("1", encoding="ascii")
+
+
+def members(path: str) -> set[int]:
+    """PIDs in it."""
+    if not path:
+        return set()
+    try:
+        return {int(pid) for pid in Path(path, "cgroup.procs").read_text(encoding="ascii").split()}
+    except OSError:
+        return set()
+
+
+def remove(path: str) -> None:
+    """Delete it; it stays when something survived in it."""
+    if path:
+        with contextlib.suppress(OSError):
+            Path(path).rmdir()
+
+
+def _own() -> Path | None:
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    own = next((line[3:] for line in lines if line.startswith("0::")), None)
+    for mount in mounts:
+        fields, _, kind = mount.partition(" - ")
+        if own is not None and kind.startswith("cgroup2 "):
+            root, point = fields.split()[3:5]
+            relative = os.path.relpath(own, root) if root != "/" else own.lstrip("/")
+            return None if relative.startswith("..") else Path(point, relative)
+    return None

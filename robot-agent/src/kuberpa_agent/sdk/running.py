@@ -1,0 +1,97 @@
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+RUN_VARIABLE: Final = "KUBERPA_RUN"
+STOP_FILE_VARIABLE: Final = "KUBERPA_STOP_FILE"
+_MAX_MESSAGE_CHARS: Final = 1024
+_STOP_POLL_SECONDS: Final = 0.2
+
+log: Final = logging.getLogger("kuberpa.activity")
+"""Logger whose records reach the panel with their level."""
+
+# A plain flag: the signal handler that sets it may interrupt any lock's holder.
+_stopping = False
+_send: Callable[[dict[str, Any]], None] | None = None
+
+
+def should_stop() -> bool:
+    """Whether a stop was asked for: finish what must be finished and return, or be killed after the grace.
+
+    Cheap enough for every turn of a loop; works in threads and in child processes too.
+    """
+    if _stopping:
+        return True
+    path = os.environ.get(STOP_FILE_VARIABLE)
+    if path and Path(path).exists():
+        request_stop()
+    return _stopping
+
+
+def wait_for_stop(timeout_seconds: float) -> bool:
+    """Sleep, but wake early when a stop is asked for; returns should_stop()."""
+    deadline = time.monotonic() + timeout_seconds
+    pause = threading.Event()
+    while not should_stop():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        pause.wait(min(left, _STOP_POLL_SECONDS))
+    return True
+
+
+def progress(fraction: float | None = None, message: str = "") -> None:
+    """Say how far the activity is: `fraction` from 0 to 1 or None, and a short text.
+
+    Call it as often as you like: the latest is passed on. Raises ValueError outside 0 to 1.
+    """
+    if fraction is not None and not 0 <= fraction <= 1:
+        raise ValueError(f"progress fraction must be between 0 and 1, not {fraction!r}")
+    if _send is None:
+        log.info("progress %s %s", fraction, message)
+        return
+    _send({"kind": "progress", "fraction": fraction, "message": str(message)[:_MAX_MESSAGE_CHARS]})
+
+
+class ChannelHandler(logging.Handler):
+    """Passes log records on with their level."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record."""
+        if _send is None:
+            return
+        try:
+            _send({"kind": "log", "level": level_name(record.levelno), "text": self.format(record)})
+        except (TypeError, ValueError):  # arguments that do not fit the record's format
+            self.handleError(record)
+
+
+def level_name(number: int) -> str:
+    """The standard level at or below a number."""
+    for name in ("CRITICAL", "ERROR", "WARNING", "INFO"):
+        if number >= getattr(logging, name):
+            return name
+    return "DEBUG"
+
+
+def begin(send: Callable[[dict[str, Any]], None]) -> None:
+    """Connect this process to its shim; called by the worker before robot code runs."""
+    global _send, _stopping  # noqa: PLW0603  one run a process
+    _send = send
+    _stopping = False
+
+
+def request_stop() -> None:
+    """Make should_stop() true; called by the worker's signal handler."""
+    global _stopping  # noqa: PLW0603  one run a process
+    _stopping = True
+
+
+def detach(pid: int) -> None:
+    """Let a process outlive the run; heeded for the built-in process.start alone."""
+    if _send is not None:
+        _send({"kind": "detached", "pid": pid})

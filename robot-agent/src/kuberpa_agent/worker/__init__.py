@@ -1,0 +1,1 @@
+"""What runs in worker processes: fork server, shim, payload. Standard library only."""
