@@ -27,6 +27,7 @@ VARIABLES: Final = {
 }
 """Every variable with its meaning, as --help prints it."""
 
+SESSION_KEY_MIN: Final = 32
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -82,6 +83,20 @@ class Settings:
         if not url.startswith(("postgresql://", "postgres://")):
             raise SettingsError(f"KUBERPA_DATABASE_URL_FILE: {self.database_url_file} holds no postgresql:// URL")
         return url
+
+    def session_key(self) -> bytes | None:
+        """The key that signs sessions, None without one. Raises SettingsError."""
+        if self.session_key_file is None:
+            return None
+        try:
+            key = self.session_key_file.read_bytes().strip()
+        except OSError as error:
+            raise SettingsError(f"KUBERPA_SESSION_KEY_FILE: {error}") from error
+        if len(key) < SESSION_KEY_MIN:
+            raise SettingsError(
+                f"KUBERPA_SESSION_KEY_FILE: {len(key)} bytes are too few; use {SESSION_KEY_MIN} or more"
+            )
+        return key
 
 
 def _path(env: Mapping[str, str], name: str) -> Path | None:

@@ -8,15 +8,15 @@ from typing import Any, Final
 log = logging.getLogger(__name__)
 
 LOCK: Final = 0x6B756265_72706101
-"""Key of the advisory lock under which replicas migrate."""
+"""Key of the advisory lock."""
 
 
 class MigrationError(Exception):
-    """The migrations of this package are not numbered 1, 2, 3…"""
+    """The migrations of this package are not numbered without gaps."""
 
 
 def migrations() -> tuple[tuple[int, str, str], ...]:
-    """Every migration as (number, name, SQL), in order. Raises MigrationError for a gap or a double number."""
+    """All migrations as (number, name, SQL), in order. Raises MigrationError for a gap or a double number."""
     folder = files("kuberpa_panel.database").joinpath("migrations")
     found = sorted(
         (int(match[1]), match[2], file.read_text(encoding="utf-8"))

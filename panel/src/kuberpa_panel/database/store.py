@@ -45,6 +45,15 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedBack:
+    """The robot could not take this attempt: it never was one."""
+
+    uid: str
+    token: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """An attempt ended; `activity` when the item ended with it.
 
@@ -86,7 +95,7 @@ class DefinitionsKnown:
     at: datetime
 
 
-Entry = Lines | Opened | Ended | ItemEnded | ProgressMade | DefinitionsKnown
+Entry = Lines | Opened | HandedBack | Ended | ItemEnded | ProgressMade | DefinitionsKnown
 
 
 async def store(connection: Any, entries: Sequence[Entry]) -> frozenset[int]:
@@ -97,12 +106,15 @@ async def store(connection: Any, entries: Sequence[Entry]) -> frozenset[int]:
             match entry:
                 case Opened():
                     await _opened(connection, entry.attempt)
+                case HandedBack():
+                    await _handed_back(connection, entry)
                 case ProgressMade():
                     await _progress(connection, entry)
                 case DefinitionsKnown():
                     await _definitions(connection, entry)
                 case ItemEnded():
                     await _activity(connection, entry.activity)
+                    await _close_attempts(connection, entry.activity)
                 case Lines() | Ended():
                     pass
         missing = set()
@@ -125,6 +137,14 @@ async def _lines(connection: Any, entries: Sequence[Lines]) -> None:
 
 
 async def _opened(connection: Any, attempt: Attempt) -> None:
+    # a newer assignment proves that an older one which never reported is lost
+    await connection.execute(
+        "UPDATE activity_attempts SET phase = 'Lost', reason = 'AgentLost', finished_at = coalesce($3, now()) "
+        "WHERE uid = $1 AND token < $2 AND phase = 'Running'",
+        attempt.uid,
+        attempt.token,
+        attempt.assigned_at,
+    )
     await connection.execute(
         "INSERT INTO activity_attempts "
         "(uid, token, attempt, namespace, name, definition, robot, holder, requested_by, phase, assigned_at) "
@@ -132,6 +152,27 @@ async def _opened(connection: Any, attempt: Attempt) -> None:
         *_identity(attempt),
         attempt.phase,
         attempt.assigned_at,
+    )
+
+
+async def _handed_back(connection: Any, entry: HandedBack) -> None:
+    await connection.execute(
+        "DELETE FROM activity_attempts WHERE uid = $1 AND token = $2 AND holder = $3 AND phase = 'Running'",
+        entry.uid,
+        entry.token,
+        entry.holder,
+    )
+
+
+async def _close_attempts(connection: Any, activity: PastActivity) -> None:
+    await connection.execute(
+        "UPDATE activity_attempts SET phase = $2, reason = $3, message = $4, finished_at = $5 "
+        "WHERE uid = $1 AND phase = 'Running'",
+        activity.uid,
+        activity.phase,
+        activity.reason,
+        activity.message,
+        activity.finished_at,
     )
 
 
@@ -255,7 +296,7 @@ async def _notify(connection: Any, entries: Sequence[Entry]) -> None:
                 keys[entry.uid, entry.token] = None
             case Ended():
                 keys[entry.attempt.uid, entry.attempt.token] = None
-            case Opened() | ItemEnded() | DefinitionsKnown():
+            case Opened() | HandedBack() | ItemEnded() | DefinitionsKnown():
                 pass
     pairs = list(keys)
     for start in range(0, len(pairs), _KEYS_IN_NOTE):

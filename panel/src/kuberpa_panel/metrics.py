@@ -1,0 +1,19 @@
+"""What Prometheus may ask of the panel."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+AGENTS_CONNECTED: Final = Gauge("kuberpa_panel_agents_connected", "Agents connected to this replica.")
+AGENT_REFUSED: Final = Counter("kuberpa_panel_agents_refused_total", "Refused connections of agents.", ["status"])
+AGENT_CLOSED: Final = Counter("kuberpa_panel_agents_closed_total", "Connections closed by the panel.", ["code"])
+MESSAGES: Final = Counter("kuberpa_panel_agent_messages_total", "Messages from agents.", ["type"])
+REPORTS: Final = Counter("kuberpa_panel_reports_total", "Reports of ended attempts.", ["outcome", "verdict"])
+REPORT_SECONDS: Final = Histogram(
+    "kuberpa_panel_report_seconds", "From the receipt of a report to its acknowledgement."
+)
+STARTS: Final = Counter("kuberpa_panel_starts_total", "Attempts sent to agents.")
+LINES_STORED: Final = Counter("kuberpa_panel_log_lines_total", "Lines of output stored.")
+INGEST_BACKLOG: Final = Gauge("kuberpa_panel_ingest_backlog_bytes", "What agents sent and is not stored yet.")
+INGEST_REFUSED: Final = Counter("kuberpa_panel_ingest_refused_total", "Entries that the archive refused.")
+ARCHIVE_AVAILABLE: Final = Gauge("kuberpa_panel_archive_available", "1 while the database can be used.")

@@ -1,0 +1,101 @@
+"""The composition root: every part of one replica, and the loops that run beside the server."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from kuberpa.client import Cluster
+from kuberpa_panel import metrics
+from kuberpa_panel.agents.connection import Plane
+from kuberpa_panel.agents.endpoint import AgentEndpoint
+from kuberpa_panel.agents.hub import Hub
+from kuberpa_panel.agents.identity import Identifier
+from kuberpa_panel.agents.ingest import Ingest
+from kuberpa_panel.agents.reports import Reports
+from kuberpa_panel.archive import ArchiveLoop
+from kuberpa_panel.database.notifications import Notifications
+from kuberpa_panel.database.pool import Database
+from kuberpa_panel.replica import ReplicaLease
+from kuberpa_panel.services import Services, build
+from kuberpa_panel.settings import Settings
+from kuberpa_panel.watch import WatchCache
+
+log = logging.getLogger(__name__)
+
+RESTART_SECONDS: Final = 1.0
+DRAIN_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One running replica."""
+
+    settings: Settings
+    cluster: Cluster
+    cache: WatchCache
+    database: Database
+    notifications: Notifications
+    hub: Hub
+    endpoint: AgentEndpoint
+    services: Services
+
+    @property
+    def unready(self) -> str:
+        """Why this replica should get no traffic yet; empty when it should.
+
+        A database that is away is no reason: agents must stay connected, and pages say what is missing.
+        """
+        return "" if self.cache.synced else "the Kubernetes API was not listed completely yet"
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Panel]:
+    """Start every part; none of them waits for the database or the API server to be there."""
+    async with await Cluster.connect(settings.kubeconfig) as cluster:
+        cache = WatchCache(cluster, settings.watch_namespaces)
+        database = Database(settings.database_url)
+        notifications = Notifications(database)
+        ingest = Ingest(database)
+        lease = ReplicaLease(cluster, settings.namespace, settings.replica)
+        hub = Hub(cluster, cache, lease.name)
+        reports = Reports(cluster, cache)
+        plane = Plane(cache, reports, lease.name, settings.lost_after_seconds)
+        endpoint = AgentEndpoint(cluster, Identifier(cluster, cache), hub, ingest, plane)
+        database.on_change(lambda: _archive_changed(database, lease))
+        loops = {
+            "watch": cache.run,
+            "database": database.run,
+            "notifications": notifications.run,
+            "ingest": ingest.run,
+            "lease": lease.run,
+            "hub": hub.run,
+            "sweep": hub.sweep,
+            "archive": ArchiveLoop(cluster, cache, database, ingest).run,
+        }
+        tasks = [asyncio.create_task(_keep(name, loop), name=name) for name, loop in loops.items()]
+        try:
+            services = build(cluster, cache, database, notifications)
+            yield Panel(settings, cluster, cache, database, notifications, hub, endpoint, services)
+        finally:
+            hub.close_all()
+            await reports.drain(DRAIN_SECONDS if database.available else 0.1)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _keep(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await loop()
+        except Exception:
+            log.exception("the %s loop failed and starts again", name)
+        await asyncio.sleep(RESTART_SECONDS)
+
+
+def _archive_changed(database: Database, lease: ReplicaLease) -> None:
+    metrics.ARCHIVE_AVAILABLE.set(database.available)
+    lease.archive_is(database.available)
