@@ -1,0 +1,1 @@
+"""One outside thing each: the API server, clocks, the Lease, HTTP, metrics; and in `memory` the API server's fake."""

@@ -1,0 +1,54 @@
+"""The real API server behind a fence: a replica that does not lead writes nothing, whatever is still in flight."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kuberpa.client import Cluster, Listing, Resource
+from kuberpa_operator.adapters.api import Body
+
+
+class NotLeadingError(Exception):
+    """This replica may not write: it does not hold the Lease, or no longer for certain."""
+
+
+@dataclass(frozen=True, slots=True)
+class FencedCluster:
+    """kuberpa.client.Cluster, of which only the leader may use what writes."""
+
+    cluster: Cluster
+    leads: Callable[[], bool]
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
+        """One object."""
+        return await self.cluster.get(resource, namespace, name)
+
+    async def list_all(self, resource: Resource, namespace: str | None = None, **query: str) -> Listing:
+        """A whole collection."""
+        return await self.cluster.list_all(resource, namespace, **query)
+
+    async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
+        """Create an object."""
+        self._check()
+        return await self.cluster.create(resource, namespace, body)
+
+    async def replace(self, resource: Resource, namespace: str | None, body: Body) -> Body:
+        """Put an object at its resourceVersion."""
+        self._check()
+        return await self.cluster.replace(resource, namespace, body)
+
+    async def merge(
+        self, resource: Resource, namespace: str | None, name: str, patch: Body, *, subresource: str = ""
+    ) -> Body:
+        """JSON Merge Patch."""
+        self._check()
+        return await self.cluster.merge(resource, namespace, name, patch, subresource=subresource)
+
+    async def delete(self, resource: Resource, namespace: str | None, name: str, **options: Any) -> None:
+        """Delete an object."""
+        self._check()
+        await self.cluster.delete(resource, namespace, name, **options)
+
+    def _check(self) -> None:
+        if not self.leads():
+            raise NotLeadingError("this replica does not hold the Lease")

@@ -1,0 +1,117 @@
+"""Decisions and effects as values: what a decide function returns, and perform carries out.
+
+    decide(snapshot) -> Decision(rule, reason, message, status, effects, wake_at)
+
+A rule looks at a snapshot and returns a Decision or None. The order of a kind's RULES tuple is its policy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+from kuberpa.model import Model
+from kuberpa.reasons import Reason
+
+Kind = Literal["Robot", "ActivityItem", "Schedule"]
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePod:
+    """Create a Robot's ServiceAccount and pod. A name that another owner has taken is a NameTakenError."""
+
+    namespace: str
+    owner_uid: str
+    service_account: Body
+    pod: Body
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete exactly this pod."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteItem:
+    """Delete exactly this ActivityItem."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """Create the ActivityItem of one firing. That it exists already is success only under the same owner."""
+
+    namespace: str
+    owner_uid: str
+    body: Body
+    instant: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StopItem:
+    """Ask an ActivityItem to stop."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """An Event for people: a Warning, or a change of a Robot."""
+
+    type: Literal["Normal", "Warning"]
+    reason: Reason
+    message: str
+
+
+Effect = CreatePod | DeletePod | DeleteItem | Fire | StopItem | Announce
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do about one object now, and why."""
+
+    reason: Reason
+    message: str = ""
+    status: Model | None = None
+    """The status wanted; None leaves it alone. Only what differs is written."""
+    effects: tuple[Effect, ...] = ()
+    """Carried out in order, before the status is written."""
+    wake_at: datetime | None = None
+    """Decide again then, even if nothing happens."""
+    unhurried: bool = False
+    """The status only explains something to people, so writing it may wait its turn."""
+    rule: str = ""
+    """Name of the rule that decided."""
+
+
+SnapshotT = TypeVar("SnapshotT")
+Rule = Callable[[SnapshotT], Decision | None]
+
+
+def first_of(rules: tuple[Rule[SnapshotT], ...], snapshot: SnapshotT) -> Decision | None:
+    """The first rule's decision that has one, with the rule's name."""
+    for rule in rules:
+        decision = rule(snapshot)
+        if decision is not None:
+            return replace(decision, rule=rule_name(rule))
+    return None
+
+
+def rule_name(rule: Callable[..., Any]) -> str:
+    """As metrics and failpoints spell a rule: `create_pod` is create-pod."""
+    return rule.__name__.replace("_", "-")
+
+
+def earliest(*instants: datetime | None) -> datetime | None:
+    """The first of some instants, any of which may be missing."""
+    return min((at for at in instants if at is not None), default=None)

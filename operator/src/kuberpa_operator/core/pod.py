@@ -1,0 +1,245 @@
+"""The robot's pod: rendered from a Robot, and read back as far as decisions need it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from kuberpa import names
+from kuberpa.robot import PodRuntime, Robot
+from kuberpa_operator.core.effects import Body
+
+CONTAINER: Final = "agent"
+LINUX_USER: Final = 10001
+TOKEN_SECONDS: Final = 3600
+GRACE_SECONDS: Final = 60
+"""An agent that shuts down stops its runs within this."""
+PATHS: Final = {
+    "token": "/var/run/kuberpa/token",
+    "secrets": "/var/run/kuberpa/secrets",
+    "package-index": "/var/run/kuberpa/package-index",
+    "state": "/var/lib/kuberpa",
+}
+WINDOWS_TOLERATION: Final = {"key": "os", "operator": "Equal", "value": "windows", "effect": "NoSchedule"}
+VOLUME_NAME_MAX: Final = 63
+IMAGE_WAITS: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+)
+ORDINARY_WAITS: Final = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+
+@dataclass(frozen=True, slots=True)
+class PodSettings:
+    """What every robot's pod gets from the installation."""
+
+    panel_url: str
+    log_level: str = "INFO"
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The part of a pod that decisions need."""
+
+    namespace: str
+    name: str
+    uid: str
+    robot: str = ""
+    owner_uid: str = ""
+    template_hash: str = ""
+    node: str = ""
+    phase: str = "Pending"
+    deleting: bool = False
+    created_at: datetime | None = None
+    reason: str = ""
+    """Why it is as it is: the pod's own, an unmet condition's, or a waiting container's."""
+    message: str = ""
+    unschedulable: bool = False
+    restarts: int = 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no container of it will ever run again."""
+        return self.phase in {"Failed", "Succeeded"}
+
+
+def read_pod(body: Body) -> Pod:
+    """A pod from the API. Absent fields are empty: a pod's status is filled in bit by bit."""
+    meta, status = body.get("metadata", {}), body.get("status", {})
+    owner: Body = next((ref for ref in meta.get("ownerReferences", []) if ref.get("controller")), {})
+    unscheduled: Body = next(
+        (c for c in status.get("conditions", []) if c.get("type") == "PodScheduled" and c.get("status") == "False"), {}
+    )
+    containers = status.get("containerStatuses", [])
+    why = _why(status, unscheduled, containers)
+    return Pod(
+        namespace=meta.get("namespace", ""),
+        name=meta.get("name", ""),
+        uid=meta.get("uid", ""),
+        robot=meta.get("labels", {}).get(names.LABEL_ROBOT, ""),
+        owner_uid=owner.get("uid", ""),
+        template_hash=meta.get("annotations", {}).get(names.ANNOTATION_TEMPLATE_HASH, ""),
+        node=body.get("spec", {}).get("nodeName", ""),
+        phase=status.get("phase", "Pending"),
+        deleting="deletionTimestamp" in meta,
+        created_at=datetime.fromisoformat(meta["creationTimestamp"]) if "creationTimestamp" in meta else None,
+        reason=why[0],
+        message=why[1],
+        unschedulable=unscheduled.get("reason") == "Unschedulable",
+        restarts=sum(container.get("restartCount", 0) for container in containers),
+    )
+
+
+def _why(status: Body, unscheduled: Body, containers: list[Body]) -> tuple[str, str]:
+    if status.get("reason") or status.get("phase") == "Failed":
+        ended: Body = next((c["state"]["terminated"] for c in containers if c.get("state", {}).get("terminated")), {})
+        return status.get("reason") or ended.get("reason", ""), status.get("message") or ended.get("message", "")
+    if unscheduled:
+        return unscheduled.get("reason", ""), unscheduled.get("message", "")
+    for container in containers:
+        state = container.get("state", {})
+        if "waiting" in state:
+            last = container.get("lastState", {}).get("terminated", {})
+            message = state["waiting"].get("message") or last.get("message") or ""
+            return state["waiting"].get("reason", ""), message
+    return "", ""
+
+
+def render_service_account(robot: Robot) -> Body:
+    """The account of a robot's pod: without rights, and without a mounted API token."""
+    return {
+        "metadata": _meta(robot, names.service_account_name(robot.metadata.name)),
+        "automountServiceAccountToken": False,
+    }
+
+
+def render_pod(robot: Robot, settings: PodSettings) -> Body:
+    """The pod of a robot, with the hash of what it was rendered from. docs/architecture.md has the contract."""
+    windows = robot.spec.runtime.windows_pod
+    runtime: PodRuntime | None = windows or robot.spec.runtime.linux_pod
+    if runtime is None:
+        raise ValueError("spec.runtime: exactly one of windowsPod and linuxPod must be given")
+    volumes = _volumes(robot)
+    spec: Body = {
+        "serviceAccountName": names.service_account_name(robot.metadata.name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "containers": [_container(robot, settings, volumes)],
+        "volumes": [volume for volume, _ in volumes],
+        **(_windows(runtime) if windows else _linux(runtime)),
+    }
+    meta = _meta(robot, names.pod_name(robot.metadata.name))
+    return {"metadata": {**meta, "annotations": {names.ANNOTATION_TEMPLATE_HASH: _hash(spec)}}, "spec": spec}
+
+
+def template_hash(pod: Body) -> str:
+    """The hash that a rendered pod carries."""
+    return str(pod["metadata"]["annotations"][names.ANNOTATION_TEMPLATE_HASH])
+
+
+def _hash(spec: Body) -> str:
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _meta(robot: Robot, name: str) -> Body:
+    return {
+        "name": name,
+        "labels": {
+            names.LABEL_ROBOT: robot.metadata.name,
+            "app.kubernetes.io/name": "kuberpa-robot",
+            "app.kubernetes.io/managed-by": "kuberpa-operator",
+        },
+        "ownerReferences": [
+            {
+                "apiVersion": names.API_VERSION,
+                "kind": "Robot",
+                "name": robot.metadata.name,
+                "uid": robot.metadata.uid,
+                "controller": True,
+                "blockOwnerDeletion": False,
+            }
+        ],
+    }
+
+
+def _container(robot: Robot, settings: PodSettings, volumes: list[tuple[Body, str]]) -> Body:
+    windows = robot.spec.runtime.windows_pod
+    runtime = windows or robot.spec.runtime.linux_pod
+    environment = {
+        "KUBERPA_PANEL_URL": settings.panel_url,
+        "KUBERPA_TOKEN_FILE": f"{PATHS['token']}/token",
+        "KUBERPA_STATE_DIR": PATHS["state"],
+        "KUBERPA_SECRETS_DIR": PATHS["secrets"],
+        "KUBERPA_PACKAGE_INDEX_DIR": PATHS["package-index"],
+        "KUBERPA_LOG_LEVEL": settings.log_level,
+    }
+    container: Body = {
+        "name": CONTAINER,
+        "image": runtime.image if runtime else "",
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
+        "volumeMounts": [
+            {"name": volume["name"], "mountPath": path, **({} if volume["name"] == "state" else {"readOnly": True})}
+            for volume, path in volumes
+        ],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    if runtime and (resources := {k: v for k, v in runtime.resources.to_json().items() if v}):
+        container["resources"] = resources
+    if windows is None:
+        container["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return container
+
+
+def _volumes(robot: Robot) -> list[tuple[Body, str]]:
+    token = {"audience": names.AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
+    volumes: list[tuple[Body, str]] = [
+        ({"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}}, PATHS["token"]),
+        ({"name": "state", "emptyDir": {}}, PATHS["state"]),
+    ]
+    for secret in robot.spec.secrets:
+        volume = {"name": secret_volume(secret.name), "secret": {"secretName": secret.secret_ref.name}}
+        volumes.append((volume, f"{PATHS['secrets']}/{secret.name}"))
+    index = robot.spec.package_index
+    if index and index.credentials_secret_ref:
+        volume = {"name": "package-index", "secret": {"secretName": index.credentials_secret_ref.name}}
+        volumes.append((volume, PATHS["package-index"]))
+    return volumes
+
+
+def secret_volume(name: str) -> str:
+    """Volume of a credential: `secret-<name>`, shortened by a hash where that is no DNS label any more."""
+    full = f"secret-{name}"
+    if len(full) <= VOLUME_NAME_MAX:
+        return full
+    return f"{full[:52].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+
+
+def _linux(runtime: PodRuntime) -> Body:
+    return {
+        "os": {"name": "linux"},
+        "nodeSelector": {**runtime.node_selector, "kubernetes.io/os": "linux"},
+        "tolerations": _tolerations(runtime),
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": LINUX_USER,
+            "runAsGroup": LINUX_USER,
+            "fsGroup": LINUX_USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+
+
+def _windows(runtime: PodRuntime) -> Body:
+    # the API server refuses Linux fields (seccompProfile, capabilities, runAsUser) where os.name is windows
+    return {
+        "os": {"name": "windows"},
+        "nodeSelector": {**runtime.node_selector, "kubernetes.io/os": "windows"},
+        "tolerations": [WINDOWS_TOLERATION, *_tolerations(runtime)],
+        "securityContext": {"windowsOptions": {"runAsUserName": "ContainerUser"}},
+    }
+
+
+def _tolerations(runtime: PodRuntime) -> list[dict[str, Any]]:
+    return [{k: v for k, v in toleration.to_json().items() if v} for toleration in runtime.tolerations]

@@ -1,0 +1,137 @@
+"""Reads the world into snapshots: the only reader. Nothing here waits."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from kuberpa import names
+from kuberpa.activity import ActivityItem, ActivityPhase
+from kuberpa.robot import Robot, RobotPhase
+from kuberpa.schedule import Schedule
+from kuberpa_operator.adapters.clock import Clock
+from kuberpa_operator.adapters.panels import PanelBook
+from kuberpa_operator.core import activity, robot, schedule
+from kuberpa_operator.core.dispatch import Dispatcher
+from kuberpa_operator.core.effects import Body
+from kuberpa_operator.core.pod import PodSettings, render_pod
+from kuberpa_operator.core.presence import Presence
+from kuberpa_operator.core.robot import Setback
+from kuberpa_operator.world import Key, World, owner_schedule
+
+
+@dataclass(slots=True)
+class Gatherer:
+    """The world, and what this process remembers of it that no object says."""
+
+    world: World
+    dispatcher: Dispatcher
+    presence: Presence
+    panels: PanelBook
+    clock: Clock
+    pod_settings: PodSettings
+    setbacks: dict[str, Setback] = field(default_factory=dict)
+    """By the Robot's UID."""
+    refusals: dict[str, dict[datetime, str]] = field(default_factory=dict)
+    """By the Schedule's UID: instants whose item was refused for good."""
+    surplus: set[str] = field(default_factory=set)
+    """UIDs of finished items beyond what may stay resident."""
+    _phases: dict[str, tuple[ActivityPhase, datetime]] = field(default_factory=dict)
+    _counts_changed: dict[str, datetime] = field(default_factory=dict)
+    _templates: dict[str, tuple[int, Body]] = field(default_factory=dict)
+
+    def item(self, item: ActivityItem) -> activity.Snapshot:
+        """All that matters to an item now."""
+        now, status, uid = self.clock.now(), item.status, item.metadata.uid
+        home = (item.metadata.namespace, status.robot)
+        return activity.Snapshot(
+            item=item,
+            now=now,
+            phase_since=self._phase_since(uid, status.phase, now),
+            grant=self.dispatcher.grant_of(uid),
+            verdict=self.dispatcher.verdict(uid),
+            archive_available=not self.dispatcher.paused,
+            robot_exists=self.world.robots.named(home) is not None,
+            holder_exists=status.lease.holder in self.world.pods,
+            agent_lost=self.presence.is_lost(home),
+            firing_undecided=self._is_undecided(item),
+            surplus=uid in self.surplus,
+        )
+
+    def robot(self, robot_: Robot) -> robot.Snapshot:
+        """All that matters to a robot now."""
+        meta, agent = robot_.metadata, robot_.status.agent
+        key = (meta.namespace, meta.name)
+        fresh = self.panels.fresh()
+        running, queued = len(self.dispatcher.held_by(key)), self.dispatcher.queued_for(key)
+        now = self.clock.now()
+        return robot.Snapshot(
+            robot=robot_,
+            now=now,
+            template=self._template(robot_),
+            pod=self.world.pod_of(key, names.pod_name(meta.name)),
+            server_fresh=agent is not None and agent.server in fresh,
+            panel_available=bool(fresh),
+            running=running,
+            queued=queued,
+            setback=self.setbacks.get(meta.uid),
+            counts_changed_at=self._counts_changed_at(robot_, running, queued, now),
+        )
+
+    def schedule(self, schedule_: Schedule) -> schedule.Snapshot:
+        """All that matters to a schedule now."""
+        uid = schedule_.metadata.uid
+        return schedule.Snapshot(
+            schedule=schedule_,
+            now=self.clock.now(),
+            children=self.world.children_of(uid),
+            refused=tuple(self.refusals.get(uid, {}).items()),
+        )
+
+    def forget(self, uid: str) -> None:
+        """The object is gone."""
+        memories: tuple[dict[str, Any], ...] = (
+            self.setbacks,
+            self.refusals,
+            self._phases,
+            self._counts_changed,
+            self._templates,
+        )
+        for memory in memories:
+            memory.pop(uid, None)
+        self.surplus.discard(uid)
+
+    def _phase_since(self, uid: str, phase: ActivityPhase, now: datetime) -> datetime:
+        known = self._phases.get(uid)
+        if known is None or known[0] is not phase:
+            known = self._phases[uid] = (phase, now)
+        return known[1]
+
+    def _counts_changed_at(self, robot_: Robot, running: int, queued: int, now: datetime) -> datetime | None:
+        written, uid = robot_.status, robot_.metadata.uid
+        same = (written.activities.running, written.activities.queued) == (running, queued)
+        if same and (written.phase is RobotPhase.BUSY) is (running > 0):
+            self._counts_changed.pop(uid, None)
+            return None
+        return self._counts_changed.setdefault(uid, now)
+
+    def _template(self, robot_: Robot) -> Body:
+        uid, generation = robot_.metadata.uid, robot_.metadata.generation
+        known = self._templates.get(uid)
+        if known is None or known[0] != generation:
+            known = self._templates[uid] = (generation, render_pod(robot_, self.pod_settings))
+        return known[1]
+
+    def _is_undecided(self, item: ActivityItem) -> bool:
+        at, owner = schedule.scheduled_at(item), owner_schedule(item)
+        if at is None or not owner:
+            return False
+        parent = self.world.schedules.get(owner)
+        if parent is None:
+            return False
+        last = parent.status.last_schedule_time
+        return last is None or last < at
+
+
+def robot_key(item: ActivityItem) -> Key:
+    """Namespace and name of the robot that an item is on."""
+    return (item.metadata.namespace, item.status.robot)

@@ -1,0 +1,81 @@
+"""kopf's part: watching. Each handler passes an event on and decides nothing.
+
+Only `on.event`: no annotations, no finalizers, no patches by kopf, so list and watch are all the rights that it needs.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import kopf
+from kubernetes.aio.client import Configuration
+
+from kuberpa.names import GROUP, LABEL_ROBOT, VERSION
+
+WATCH_SECONDS: Final = 240
+"""A watch is ended by the server after this, and by this side a little later, should the server have gone silent."""
+Sink = Callable[[str, str | None, dict[str, Any]], None]
+"""Receives kind, type (None: listed, ADDED, MODIFIED, DELETED) and body of each event."""
+KINDS: Final = {"robots": "Robot", "activityitems": "ActivityItem", "schedules": "Schedule"}
+
+
+def registry(sink: Sink, configure: Callable[[], Any]) -> kopf.OperatorRegistry:
+    """Handlers that feed the sink. `configure` is awaited for the client configuration at each login."""
+    handlers = kopf.OperatorRegistry()
+
+    for plural, kind in KINDS.items():
+        _watch(handlers, sink, kind, GROUP, VERSION, plural)
+    _watch(handlers, sink, "Pod", "", "v1", "pods", labels={LABEL_ROBOT: kopf.PRESENT})
+
+    @kopf.on.startup(registry=handlers)
+    def _(settings: kopf.OperatorSettings, **_: Any) -> None:
+        tune(settings)
+
+    @kopf.on.login(registry=handlers, retries=3)
+    async def _(**_: Any) -> kopf.ConnectionInfo:
+        # called again whenever the API server refuses the token, so a rotated one is picked up here
+        return credentials(await configure())
+
+    return handlers
+
+
+def _watch(handlers: kopf.OperatorRegistry, sink: Sink, kind: str, *resource: str, **filters: Any) -> None:
+    @kopf.on.event(*resource, registry=handlers, id=f"watch-{kind}", **filters)
+    async def _(event: Any, **_: Any) -> None:
+        sink(kind, event["type"], event["object"])
+
+
+def tune(settings: kopf.OperatorSettings) -> None:
+    """Kopf's settings: nothing dynamic, nothing posted, workers that leave soon (see docs/decisions.md)."""
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.queueing.idle_timeout = 0.5
+    settings.peering.standalone = True
+    settings.watching.server_timeout = WATCH_SECONDS
+    settings.watching.client_timeout = WATCH_SECONDS + 30
+    settings.watching.connect_timeout = 10
+    settings.watching.chunk_size = 500
+    settings.watching.label_selectors["pods"] = LABEL_ROBOT
+    settings.networking.request_timeout = 30
+
+
+def credentials(configuration: Configuration) -> kopf.ConnectionInfo:
+    """What kopf's own HTTP session needs, from a loaded client configuration."""
+    token = (configuration.api_key or {}).get("BearerToken")
+    scheme, _, secret = (token or "").partition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        scheme=scheme if secret else None,
+        token=secret or scheme or None,
+        default_namespace="default",
+    )
+
+
+def quiet() -> None:
+    """Kopf logs each handled event at INFO; with thousands of them only warnings are of use."""
+    for name in ("kopf.objects", "kopf.activities", "kopf._core", "kopf._cogs"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,272 @@
+"""kuberpa-operator: decides which robot runs what, and when.
+
+Own loops are started before kopf, which cancels every task born after it when it ends. On SIGTERM nothing more is
+decided, the Lease is given back, and only then kopf stops.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+import kopf
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client import Configuration
+from kubernetes.config.config_exception import ConfigException
+
+from kuberpa.client import ApiError, Cluster
+from kuberpa_operator import handlers, logs
+from kuberpa_operator.adapters.clock import SystemClock
+from kuberpa_operator.adapters.cluster import FencedCluster
+from kuberpa_operator.adapters.elector import Elector
+from kuberpa_operator.adapters.events import Recorder
+from kuberpa_operator.adapters.metrics import Metrics
+from kuberpa_operator.adapters.panels import PanelBook, watch_panels
+from kuberpa_operator.adapters.server import serve
+from kuberpa_operator.core.dispatch import Dispatcher
+from kuberpa_operator.core.pod import PodSettings
+from kuberpa_operator.core.presence import Presence
+from kuberpa_operator.gather import Gatherer
+from kuberpa_operator.perform import Performer
+from kuberpa_operator.queue import WorkQueue
+from kuberpa_operator.reconciler import Reconciler
+from kuberpa_operator.relist import Relister
+from kuberpa_operator.report import Reporter
+from kuberpa_operator.settings import VARIABLES, Settings, SettingsError
+from kuberpa_operator.world import World
+
+TICK_SECONDS: Final = 1.0
+TRIM_EVERY: Final = 5
+DRAIN_SECONDS: Final = 2.0
+EXIT_LOST: Final = 3
+"""Exit code of a replica that could not renew the Lease."""
+log = logging.getLogger("kuberpa_operator")
+
+
+@dataclass
+class Operator:
+    """The composition root: every part, connected."""
+
+    settings: Settings
+    cluster: Cluster
+    clock: SystemClock = field(default_factory=SystemClock)
+    metrics: Metrics = field(default_factory=Metrics)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    kopf_stop: asyncio.Event = field(default_factory=asyncio.Event)
+    kopf_ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.panels = PanelBook(self.clock)
+        self.world = World()
+        self.elector = Elector(
+            self.cluster, self.clock, self.settings.namespace, self.settings.replica, self._won, _give_up
+        )
+        api = FencedCluster(self.cluster, self.elector.leads)
+        gatherer = Gatherer(
+            self.world,
+            Dispatcher(),
+            Presence(self.settings.lost_after_seconds),
+            self.panels,
+            self.clock,
+            PodSettings(self.settings.panel_url, self.settings.log_level),
+        )
+        recorder = Recorder(api, self.clock, self.settings.replica)
+        self.reconciler = Reconciler(
+            gatherer,
+            api,
+            Performer(api, recorder, self.metrics, self.clock),
+            Reporter(api),
+            self.metrics,
+            WorkQueue(self.clock.now),
+        )
+        self.relister = Relister(
+            api,
+            self.reconciler,
+            self.panels,
+            self.metrics,
+            self.settings.namespace,
+            self.settings.watch_namespaces,
+        )
+        self.loops: list[asyncio.Task[None]] = []
+
+    async def run(self) -> int:
+        """Work until told to stop; the exit code."""
+        runner = await serve(
+            self.settings.listen_host, self.settings.listen_port, self.metrics.registry, self._unhealthy, self._unready
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop.set)
+        shutdown = asyncio.create_task(self._shut_down())
+        await self._first_of(self.relister.wait_for_kinds())
+        code = 0
+        if not self.stop.is_set():
+            self.loops = [
+                asyncio.create_task(work, name=name)
+                for name, work in (
+                    ("reconciler", self.reconciler.run()),
+                    ("relister", self.relister.run()),
+                    ("ticker", self._tick()),
+                    ("panels", self._follow_panels()),
+                    ("elector", self.elector.run()),
+                    ("elector guard", self.elector.guard()),
+                )
+            ]
+            code = await self._watch()
+        self.stop.set()
+        await shutdown
+        await runner.cleanup()
+        await self.cluster.close()
+        return code
+
+    async def _first_of(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something unless told to stop first."""
+        stop, task = asyncio.create_task(self.stop.wait()), asyncio.create_task(work)
+        await asyncio.wait({stop, task}, return_when=asyncio.FIRST_COMPLETED)
+        for one in (stop, task):
+            one.cancel()
+
+    async def _watch(self) -> int:
+        """Run kopf until it is stopped or one of the own loops ends, which it never should."""
+        handlers.quiet()
+        existing = asyncio.all_tasks()
+        namespaces = self.settings.watch_namespaces
+        tasks = await kopf.spawn_tasks(
+            registry=handlers.registry(self._event, load_configuration),
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            standalone=True,
+            stop_flag=self.kopf_stop,
+            ready_flag=self.kopf_ready,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):  # kopf has just put its own in place
+            asyncio.get_running_loop().add_signal_handler(number, self.stop.set)
+        for task in self.loops:
+            task.add_done_callback(self._loop_ended)
+        try:
+            await kopf.run_tasks(tasks, ignored=existing)
+        except Exception:  # the edge: whatever made kopf end, the process ends and is started anew
+            log.exception("watching failed")
+            return 1
+        return 0 if self.stop.is_set() else 1
+
+    def _loop_ended(self, task: asyncio.Task[None]) -> None:
+        if self.stop.is_set() or task.cancelled():
+            return
+        log.error("%s ended", task.get_name(), exc_info=task.exception())
+        os._exit(1)
+
+    async def _shut_down(self) -> None:
+        await self.stop.wait()
+        log.info("stopping")
+        await self.reconciler.drain(DRAIN_SECONDS)
+        await self.elector.release()
+        self.kopf_stop.set()
+        for task in self.loops:
+            task.cancel()
+
+    async def _won(self) -> None:
+        while True:
+            try:
+                await self.relister.everything()
+            except ApiError as error:
+                log.warning("the first list failed, trying again: %s", error)
+                await asyncio.sleep(0.5)
+            else:
+                break
+        self.metrics.leads.set(1)
+        self.reconciler.lead()
+
+    def _event(self, kind: str, type_: str | None, body: dict[str, Any]) -> None:
+        if type_ is None:
+            # kopf lists at its start and after a broken watch, and then says nothing of what is gone
+            self.relister.ask(kind)
+        self.reconciler.observe(kind, body, deleted=type_ == "DELETED")
+
+    async def _tick(self) -> None:
+        count = 0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            count += 1
+            if self.reconciler.leading:
+                self.reconciler.tick()
+                if count % TRIM_EVERY == 0:
+                    self.reconciler.trim()
+            self._gauge()
+
+    def _gauge(self) -> None:
+        self.metrics.queue_depth.set(len(self.reconciler.queue))
+        for gauge, store in ((self.metrics.items, self.world.items), (self.metrics.robots, self.world.robots)):
+            gauge.clear()
+            for phase, number in Counter(model.status.phase for _, model in store).items():
+                gauge.labels(phase).set(number)
+
+    async def _follow_panels(self) -> None:
+        while True:
+            try:
+                await watch_panels(self.cluster, self.settings.namespace, self.panels)
+            except ApiError as error:
+                log.warning("the panel's Leases cannot be read: %s", error)
+            await asyncio.sleep(1)
+
+    def _unhealthy(self) -> str | None:
+        ended = [task.get_name() for task in self.loops if task.done()]
+        return f"ended: {', '.join(ended)}" if ended else None
+
+    def _unready(self) -> str | None:
+        if not self.kopf_ready.is_set():
+            return "not watching yet"
+        return self._unhealthy()
+
+
+def _give_up(why: str) -> NoReturn:
+    log.critical("this replica gives up: %s", why)
+    logging.shutdown()
+    os._exit(EXIT_LOST)
+
+
+async def load_configuration() -> Configuration:
+    """The client configuration, read anew: tokens are rotated."""
+    configuration, path = Configuration(), os.environ.get("KUBECONFIG")
+    if path is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+        kubernetes_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+    else:
+        await kubernetes_config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    return configuration
+
+
+async def run(settings: Settings) -> int:
+    """Connect and work; the exit code."""
+    return await Operator(settings, await Cluster.connect()).run()
+
+
+def main() -> None:
+    """The command `kuberpa-operator`."""
+    width = max(map(len, VARIABLES))
+    table = "\n".join(f"  {name:<{width}}  {meaning}" for name, meaning in VARIABLES.items())
+    argparse.ArgumentParser(
+        prog="kuberpa-operator",
+        description="Decides which robot runs what, and when. All settings are environment variables.",
+        epilog=f"environment:\n{table}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
+    try:
+        settings = Settings.read()
+    except SettingsError as error:
+        sys.exit(f"kuberpa-operator: {error}")
+    logs.configure(settings.log_level)
+    try:
+        code = asyncio.run(run(settings))
+    except ConfigException as error:
+        sys.exit(f"kuberpa-operator: no cluster: {error}")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

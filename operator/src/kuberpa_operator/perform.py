@@ -1,0 +1,99 @@
+"""Carries out effects: the only writer besides `report`. One branch an effect."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from kuberpa.client import ACTIVITY_ITEMS, PODS, SERVICE_ACCOUNTS, ConflictError, NotFoundError, Resource
+from kuberpa.failpoints import Failpoint, reach
+from kuberpa_operator.adapters.api import Api, Body
+from kuberpa_operator.adapters.clock import Clock
+from kuberpa_operator.adapters.events import Recorder, Subject
+from kuberpa_operator.adapters.metrics import Metrics
+from kuberpa_operator.core.effects import Announce, CreatePod, DeleteItem, DeletePod, Effect, Fire, StopItem
+
+Change = tuple[str, Body]
+"""Kind and body of an object as the API server answered."""
+
+
+class NameTakenError(Exception):
+    """An object of that name exists and belongs to somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Performer:
+    """Carries out effects on one API server."""
+
+    api: Api
+    recorder: Recorder
+    metrics: Metrics
+    clock: Clock
+
+    async def perform(self, effect: Effect, subject: Subject) -> Change | None:
+        """One effect, and the change that the API server answered with. Raises ApiError, NameTakenError."""
+        match effect:
+            case CreatePod():
+                return await self._create_pod(effect)
+            case DeletePod():
+                await self._delete(PODS, effect.namespace, effect.name, effect.uid)
+                return None
+            case DeleteItem():
+                reach(Failpoint.DELETE_BEFORE)
+                await self._delete(ACTIVITY_ITEMS, effect.namespace, effect.name, effect.uid)
+                reach(Failpoint.DELETE_AFTER)
+                return None
+            case Fire():
+                return await self._fire(effect)
+            case StopItem():
+                return await self._stop(effect)
+            case Announce():
+                await self.recorder.record(subject, effect)
+                return None
+            case _:
+                assert_never(effect)
+
+    async def _create_pod(self, effect: CreatePod) -> Change:
+        reach(Failpoint.POD_BEFORE)
+        await self._create_owned(SERVICE_ACCOUNTS, effect.namespace, effect.service_account, effect.owner_uid)
+        pod = await self._create_owned(PODS, effect.namespace, effect.pod, effect.owner_uid)
+        reach(Failpoint.POD_AFTER)
+        return ("Pod", pod)
+
+    async def _fire(self, effect: Fire) -> Change:
+        reach(Failpoint.FIRE_BEFORE)
+        item = await self._create_owned(ACTIVITY_ITEMS, effect.namespace, effect.body, effect.owner_uid)
+        reach(Failpoint.FIRE_AFTER)
+        self.metrics.firings.inc()
+        self.metrics.drift.observe(max((self.clock.now() - effect.instant).total_seconds(), 0.0))
+        return ("ActivityItem", item)
+
+    async def _stop(self, effect: StopItem) -> Change | None:
+        patch = {"metadata": {"uid": effect.uid}, "spec": {"desiredState": "Stop"}}
+        try:
+            return ("ActivityItem", await self.api.merge(ACTIVITY_ITEMS, effect.namespace, effect.name, patch))
+        except (NotFoundError, ConflictError):
+            return None  # gone, or another one of that name: nothing to stop
+
+    async def _create_owned(self, resource: Resource, namespace: str, body: Body, owner_uid: str) -> Body:
+        """Create an object. That it exists already is success only if the same owner made it."""
+        name = body["metadata"]["name"]
+        try:
+            return await self.api.create(resource, namespace, body)
+        except ConflictError:
+            present = await self.api.get(resource, namespace, name)
+        owners = {ref.get("uid") for ref in present["metadata"].get("ownerReferences", []) if ref.get("controller")}
+        if owner_uid not in owners:
+            raise NameTakenError(
+                f"{resource.kind} {name!r} exists and belongs to {_whose(present)}: delete it, or choose another name"
+            )
+        return present
+
+    async def _delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        try:
+            await self.api.delete(resource, namespace, name, uid=uid)
+        except (NotFoundError, ConflictError):
+            return  # it is gone; under that name there may be another one by now
+
+
+def _whose(body: Body) -> str:
+    owner = next((ref for ref in body["metadata"].get("ownerReferences", []) if ref.get("controller")), None)
+    return f"{owner['kind']} {owner['name']!r} of UID {owner['uid']}" if owner else "nobody"

@@ -1,0 +1,105 @@
+"""Lists of whole kinds: what makes the caches complete, and finds what a watch missed."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Final
+
+from kuberpa.client import ACTIVITY_ITEMS, LEASES, PODS, ROBOTS, SCHEDULES, ApiError, NotFoundError, Resource
+from kuberpa.names import LABEL_ROBOT
+from kuberpa_operator.adapters.api import Api
+from kuberpa_operator.adapters.metrics import Metrics
+from kuberpa_operator.adapters.panels import SELECTOR, PanelBook
+from kuberpa_operator.reconciler import Reconciler
+
+EVERY: Final = 300.0
+SETTLE: Final = 1.0
+"""kopf's own list arrives object by object; one list after the last of them is enough."""
+KINDS: Final[dict[str, tuple[Resource, dict[str, str]]]] = {
+    "Robot": (ROBOTS, {}),
+    "Pod": (PODS, {"labelSelector": LABEL_ROBOT}),
+    "ActivityItem": (ACTIVITY_ITEMS, {}),
+    "Schedule": (SCHEDULES, {}),
+}
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Relister:
+    """Lists kinds in the namespaces served (all when none is named) and drops what is not there any more."""
+
+    api: Api
+    reconciler: Reconciler
+    panels: PanelBook
+    metrics: Metrics
+    own_namespace: str
+    namespaces: tuple[str, ...]
+    _wanted: set[str] = field(default_factory=set)
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def ask(self, kind: str) -> None:
+        """List a kind soon."""
+        self._wanted.add(kind)
+        self._asked.set()
+
+    async def everything(self) -> None:
+        """List every kind now. Raises ApiError."""
+        leases = await self.api.list_all(LEASES, self.own_namespace, labelSelector=SELECTOR)
+        self.panels.replace(leases.items)
+        for kind in KINDS:
+            await self.list(kind)
+
+    async def list(self, kind: str) -> None:
+        """List one kind now. Raises ApiError."""
+        resource, query = KINDS[kind]
+        for namespace in self.namespaces or ("",):
+            listing = await self.api.list_all(resource, namespace or None, **query)
+            for body in listing.items:
+                self.reconciler.observe(kind, body)
+            present = [body["metadata"]["uid"] for body in listing.items]
+            for uid in self.reconciler.absent(kind, present, int(listing.resource_version), namespace):
+                self.reconciler.drop(kind, uid)
+
+    async def wait_for_kinds(self) -> None:
+        """Wait until the API server serves every kind: kopf looks for them only once."""
+        told = False
+        while True:
+            try:
+                for resource, query in KINDS.values():
+                    for namespace in self.namespaces or ("",):
+                        await self.api.list_all(resource, namespace or None, **query)
+            except ApiError as error:
+                if not told:
+                    what = (
+                        "the CRDs are not installed" if isinstance(error, NotFoundError) else "the API server refuses"
+                    )
+                    log.warning("waiting: %s: %s", what, error)
+                    told = True
+                await asyncio.sleep(1)
+            else:
+                return
+
+    async def run(self) -> None:
+        """List kinds that were asked for, and all of them every five minutes, for ever."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + EVERY
+        while True:
+            try:
+                await asyncio.wait_for(self._asked.wait(), max(due - loop.time(), 0.0))
+            except TimeoutError:
+                due = loop.time() + EVERY
+                self._wanted |= KINDS.keys()
+            await asyncio.sleep(SETTLE)
+            self._asked.clear()
+            wanted, self._wanted = self._wanted, set()
+            for kind in sorted(wanted):
+                await self._try(kind)
+
+    async def _try(self, kind: str) -> None:
+        try:
+            await self.list(kind)
+        except ApiError as error:
+            log.warning("a %s list failed, trying again: %s", kind, error)
+            self.ask(kind)
+        else:
+            self.metrics.relists.labels(kind).inc()
