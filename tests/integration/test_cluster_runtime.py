@@ -17,7 +17,7 @@ from kuberpa_cli.embedded.processes import find, marked
 from tests.support.cluster import Cluster, running
 from tests.support.waiting import eventually
 
-RUN_PROGRAM = "/bin/sh -c 'eval \"$PROGRAM\"'"
+RUN_PROGRAM = ("/bin/sh", "-c", 'eval "$PROGRAM"')
 FOREVER = "sleep 1000 & wait"
 as_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="robots have users of their own only when root starts the cluster"

@@ -183,7 +183,7 @@ def _compile(go: Path, cache: Path, module: Module, target: Target, into: Path, 
     started = monotonic()
     report.started(target, _count_packages(go, module, target, env))
     output = into / f".{target.name}.new"
-    command = [go, "build", "-v", *module.flags, "-o", output, target.package]
+    command: list[str | Path] = [go, "build", "-v", *module.flags, "-o", output, target.package]
     tail: deque[str] = deque(maxlen=ERROR_LINES)
     compiled = 0
     with subprocess.Popen(  # noqa: S603 - a fixed command, no shell

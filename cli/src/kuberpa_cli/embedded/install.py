@@ -1,6 +1,7 @@
 """Puts kuberpa into a cluster by its own Helm charts, so that accounts, roles and policies are the chart's."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,17 @@ NAMESPACE = "kuberpa-system"
 CRD_CHART = "kuberpa-crds"
 CHART = "kuberpa"
 # The operator and the panel are local processes of an embedded cluster: the chart renders all but their pods.
-EMBEDDED_VALUES: Mapping[str, Any] = {"clusterMode": "embedded"}
-_PRUNED_KINDS = (
-    "core/v1/ServiceAccount",
-    "rbac.authorization.k8s.io/v1/ClusterRole",
-    "rbac.authorization.k8s.io/v1/ClusterRoleBinding",
-    "rbac.authorization.k8s.io/v1/Role",
-    "rbac.authorization.k8s.io/v1/RoleBinding",
-    "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy",
-    "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicyBinding",
-    "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
-    "admissionregistration.k8s.io/v1/MutatingAdmissionPolicyBinding",
+EMBEDDED_VALUES: Mapping[str, Any] = {"processes": {"enabled": False}}
+_KINDS = (
+    "serviceaccounts",
+    "clusterroles.rbac.authorization.k8s.io",
+    "clusterrolebindings.rbac.authorization.k8s.io",
+    "roles.rbac.authorization.k8s.io",
+    "rolebindings.rbac.authorization.k8s.io",
+    "validatingadmissionpolicies.admissionregistration.k8s.io",
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+    "mutatingadmissionpolicies.admissionregistration.k8s.io",
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
 )
 
 
@@ -50,13 +51,27 @@ class Charts:
 
 async def apply_charts(helm: Tool, kubectl: Tool, charts: Charts, values: Mapping[str, Any]) -> None:
     """Render both charts and apply them server-side; what an older chart rendered and this one does not is removed."""
-    await kubectl.apply(await render(helm, charts / CRD_CHART, {}))
-    await kubectl(
-        "wait", "--for=condition=Established", "--timeout=30s", "crd", "-l", f"app.kubernetes.io/part-of={RELEASE}"
-    )
+    crds = await render(helm, charts / CRD_CHART, {})
+    await kubectl.apply(crds)
+    await kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", "-", stdin=crds)
     manifests = await render(helm, charts / CHART, values)
-    allowed = [f"--prune-allowlist={kind}" for kind in _PRUNED_KINDS]
-    await kubectl.apply(manifests, "--prune", f"--selector=app.kubernetes.io/instance={RELEASE}", *allowed)
+    await kubectl.apply(manifests)
+    await _prune(kubectl, {_identity(body) for body in yaml.safe_load_all(manifests) if body})
+
+
+async def _prune(kubectl: Tool, rendered: Set[tuple[str, str, str]]) -> None:
+    """Delete what an older chart left; kubectl's own --prune does not work with server-side apply."""
+    selector = f"--selector=app.kubernetes.io/instance={RELEASE}"
+    found = json.loads(await kubectl("get", ",".join(_KINDS), "--all-namespaces", selector, "--output=json"))
+    for body in found["items"]:
+        kind, namespace, name = identity = _identity(body)
+        if identity not in rendered:
+            await kubectl("delete", kind, name, *((f"--namespace={namespace}",) if namespace else ()))
+
+
+def _identity(body: Mapping[str, Any]) -> tuple[str, str, str]:
+    metadata = body["metadata"]
+    return body["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
 async def render(helm: Tool, chart: Path, values: Mapping[str, Any]) -> str:

@@ -18,6 +18,11 @@ import psutil
 from kuberpa_cli.waiting import pause
 
 CLUSTER_MARKER = "KUBERPA_CLUSTER"
+NETWORK_VARIABLES = tuple(
+    name
+    for upper in ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    for name in (upper, upper.lower())
+)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38

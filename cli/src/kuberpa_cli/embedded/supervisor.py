@@ -10,9 +10,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kuberpa_cli.embedded.child import Child
 from kuberpa_cli.embedded.part import Condition, Part, State, Step, Unit
+from kuberpa_cli.embedded.processes import NETWORK_VARIABLES
 from kuberpa_cli.errors import KuberpaError
 
 FIRST_BACKOFF = 0.5
@@ -22,6 +24,8 @@ START_ATTEMPTS = 3
 PROBE_EVERY = 0.05
 LOG_TAIL = 15
 LOG_LIMIT = 10_000_000
+
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", *NETWORK_VARIABLES)
 
 Listener = Callable[[Condition], None]
 
@@ -58,6 +62,7 @@ class Supervisor:
             await self._first_failure(ready)
         finally:
             ready.cancel()
+            await asyncio.gather(ready, return_exceptions=True)
 
     async def stop(self) -> None:
         """Stop parts in the reverse order of their needs: a part ends when all that need it have ended."""
@@ -77,8 +82,8 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _first_failure(self, ready: "asyncio.Future[list[bool]]") -> None:
-        waiting: set[asyncio.Future[object]] = {ready, *self._tasks.values()}  # type: ignore[arg-type]
+    async def _first_failure(self, ready: "asyncio.Future[Any]") -> None:
+        waiting: set[asyncio.Future[Any]] = {ready, *self._tasks.values()}
         while not ready.done():
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {ready}:
@@ -190,5 +195,5 @@ class Supervisor:
 
 def marked_environment(marker: str, cluster_id: str) -> dict[str, str]:
     """What every process of the cluster inherits: little, and the marker by which it is found again."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TZ") if name in os.environ}
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {**kept, marker: cluster_id}

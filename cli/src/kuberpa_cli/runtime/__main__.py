@@ -12,7 +12,6 @@ from kuberpa.client import Cluster
 from kuberpa_cli.embedded import paths as places
 from kuberpa_cli.embedded.cluster import robot_uids
 from kuberpa_cli.errors import KuberpaError
-from kuberpa_cli.runtime import agents
 from kuberpa_cli.runtime.executors import Executor, Processes, Simulated
 from kuberpa_cli.runtime.kubelet import Kubelet
 from kuberpa_cli.runtime.records import Records
@@ -39,7 +38,7 @@ def parse(arguments: list[str]) -> Settings:
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--ready-file", type=Path, required=True, help="touched once the pods are known")
     parser.add_argument("--agents", choices=("process", "simulated"), default="process")
-    parser.add_argument("--agent-command", default="", help="run this instead of the robot agent")
+    parser.add_argument("--agent-command", required=True, help="how to run the agent, or the simulator")
     parser.add_argument("--first-backoff-seconds", type=float, default=1.0, help="a kubelet's is 10")
     chosen = parser.parse_args(arguments)
     paths = places.from_environment()
@@ -55,11 +54,11 @@ def parse(arguments: list[str]) -> Settings:
 
 
 async def run(settings: Settings) -> None:
-    """Build the agent's environment, then serve."""
+    """Serve until a signal."""
     stop = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, stop.set)
-    executor = await asyncio.to_thread(make_executor, settings)
+    executor = make_executor(settings)
     records = Records(settings.paths.state / "runtime", settings.user_ids)
     settings.paths.pods.mkdir(mode=0o711, exist_ok=True)
     settings.paths.pods.chmod(0o711)
@@ -68,20 +67,16 @@ async def run(settings: Settings) -> None:
 
 
 def make_executor(settings: Settings) -> Executor:
-    """Agents as processes or simulated, with the Python environment that holds them."""
+    """Agents as processes or simulated."""
     paths = settings.paths
-    command: tuple[str | Path, ...] = settings.agent_command
-    if not command:
-        python = agents.ensure(paths, agents.find_workspace(), log.info)
-        if settings.simulated:
-            user_id = settings.user_ids.start if settings.user_ids else None
-            folder = paths.shared / "simulator"
-            folder.mkdir(mode=0o700, exist_ok=True)
-            if user_id is not None:
-                os.chown(folder, user_id, user_id)
-            return Simulated(python, paths.cluster_id, user_id, folder, paths.logs / "simulator.log")
-        command = (python, "-m", "kuberpa_agent")
-    return Processes(command, paths.cluster_id, privileged=settings.user_ids is not None)
+    if not settings.simulated:
+        return Processes(settings.agent_command, paths.cluster_id, privileged=settings.user_ids is not None)
+    user_id = settings.user_ids.start if settings.user_ids else None
+    folder = paths.shared / "simulator"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if user_id is not None:
+        os.chown(folder, user_id, user_id)
+    return Simulated(settings.agent_command, paths.cluster_id, user_id, folder, paths.logs / "simulator.log")
 
 
 if __name__ == "__main__":

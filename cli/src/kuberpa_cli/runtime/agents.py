@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,25 +24,43 @@ _KEPT_SECONDS = 7 * 24 * 3600.0
 _MEMBERS = ("crds", "robot-agent")
 
 
-def ensure(paths: Paths, workspace: Path | None, say: Callable[[str], None]) -> Path:
-    """The Python of a virtual environment that holds kuberpa-agent; built when its sources changed.
+@dataclass(frozen=True)
+class Environment:
+    """Where the agent is, or will be once it is built."""
 
-    `workspace` is the checkout, None when kuberpa is installed from wheels. Raises KuberpaError.
+    folder: Path
+    base: Path
+    recipe: "Recipe"
+
+    @property
+    def python(self) -> Path:
+        """The interpreter that imports kuberpa_agent."""
+        return self.folder / "bin" / "python"
+
+    def ensure(self) -> None:
+        """Build it unless an earlier run has. Blocks; raises KuberpaError with the installer's own words."""
+        complete = self.folder / "complete"
+        parent = self.folder.parent
+        parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with files.locked(parent / "lock"):
+            if not complete.exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.recipe.build(self.folder, self.base)
+                complete.touch()
+            os.utime(complete)
+            _prune(parent, time())
+
+
+def plan(paths: Paths, workspace: Path | None) -> Environment:
+    """The environment for the sources as they are now.
+
+    `workspace` is the checkout, None when kuberpa is installed from wheels. Raises KuberpaError when this machine has no
+    Python that robots can run.
     """
-    python = interpreter(unprivileged=paths.shared_root is not None)
+    base = interpreter(unprivileged=paths.shared_root is not None)
     recipe: Recipe = Workspace(workspace) if workspace else Installed(tuple(_pins(DISTRIBUTION)))
-    folder = paths.agent_environments / hashlib.sha256(f"{python}\0{recipe.key}".encode()).hexdigest()[:16]
-    complete = folder / "complete"
-    paths.agent_environments.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with files.locked(paths.agent_environments / "lock"):
-        if not complete.exists():
-            say(f"building the agent's environment with {python}")
-            shutil.rmtree(folder, ignore_errors=True)
-            recipe.build(folder, python)
-            complete.touch()
-        os.utime(complete)
-        _prune(paths.agent_environments, time())
-    return folder / "bin" / "python"
+    key = hashlib.sha256(f"{base}\0{recipe.key}".encode()).hexdigest()[:16]
+    return Environment(paths.agent_environments / key, base, recipe)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from kuberpa_cli.embedded.processes import (
     Belongs,
     Identity,
     become_subreaper,
+    NETWORK_VARIABLES,
     marked,
     owned_by,
     sweep,
@@ -76,6 +77,12 @@ class Executor(Protocol):
         """The user that reads the pod's volumes, given the pod's own."""
 
 
+def machine_network(environ: Mapping[str, str]) -> dict[str, str]:
+    """How this machine reaches package indexes, which an image would bring along; never a proxy's password."""
+    found = {name: environ[name] for name in NETWORK_VARIABLES if name in environ}
+    return {name: value for name, value in found.items() if "@" not in value}
+
+
 class Processes:
     """One process for each pod, under the pod's own user when the runtime is root's."""
 
@@ -96,6 +103,7 @@ class Processes:
             "TMPDIR": str(launch.home.temporary),
             "LANG": "C.UTF-8",
             "HOSTNAME": launch.pod.name,
+            **machine_network(os.environ),
             **launch.env,
             CLUSTER_MARKER: self._cluster_id,
             POD_MARKER: launch.pod.uid,
@@ -162,8 +170,10 @@ class Simulated:
     {"remove": {uid}}. Its end of file means that the runtime is gone.
     """
 
-    def __init__(self, python: Path, cluster_id: str, user_id: int | None, folder: Path, log: Path) -> None:
-        self._command = (python, "-m", "kuberpa_agent.simulator")
+    def __init__(
+        self, command: tuple[str | Path, ...], cluster_id: str, user_id: int | None, folder: Path, log: Path
+    ) -> None:
+        self._command = command
         self._cluster_id = cluster_id
         self._user_id = user_id
         self._folder = folder
@@ -204,7 +214,7 @@ class Simulated:
     def _running(self) -> Child:
         if self._process is not None and self._process.poll() is None and self._child:
             return self._child
-        env = {"PATH": os.defpath, "LANG": "C.UTF-8", CLUSTER_MARKER: self._cluster_id}
+        env = {**machine_network(os.environ), "PATH": os.defpath, "LANG": "C.UTF-8", CLUSTER_MARKER: self._cluster_id}
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - a fixed command
                 [str(part) for part in self._command],

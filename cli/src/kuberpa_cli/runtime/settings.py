@@ -12,9 +12,8 @@ class Settings:
     kubeconfig: Path
     ready_file: Path
     user_ids: range | None
+    agent_command: tuple[str, ...]
     simulated: bool = False
-    agent_command: tuple[str, ...] = ()
-    """Run instead of the agent of the built environment."""
     first_backoff_seconds: float = 1.0
     shutdown_seconds: float = 5.0
     nodes: frozenset[str] = field(default_factory=lambda: frozenset({"local-linux", "local-windows"}))

@@ -1,6 +1,7 @@
 """kuberpa's own processes: operator, panel and the local runtime."""
 
 import secrets
+import shlex
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ def operator(site: Site, number: int) -> Part:
     }
     # /healthz, not /readyz: a standby waits for its turn and is well.
     healthy = http(f"{site.url(name, 'http')}/healthz")
-    return Part(name, (_script("kuberpa-operator"),), site.paths.state, ("tokens",), env, probe=healthy)
+    return Part(name, (script("kuberpa-operator"),), site.paths.state, ("tokens",), env, probe=healthy)
 
 
 def panel(site: Site) -> Part:
@@ -55,10 +56,10 @@ def panel(site: Site) -> Part:
         "KUBERPA_LISTEN": f"{LOOPBACK}:{site.ports['panel']}",
     }
     ready = http(f"{site.panel_url}/readyz")
-    return Part("panel", (_script("kuberpa-panel"),), site.paths.state, ("tokens", "postgres"), env, probe=ready)
+    return Part("panel", (script("kuberpa-panel"),), site.paths.state, ("tokens", "postgres"), env, probe=ready)
 
 
-def runtime(site: Site, agents: str, agent_command: str = "") -> Part:
+def runtime(site: Site, agents: str, agent_command: tuple[str | Path, ...]) -> Part:
     """What stands in for a kubelet on this machine."""
     command = (
         sys.executable,
@@ -66,7 +67,7 @@ def runtime(site: Site, agents: str, agent_command: str = "") -> Part:
         "kuberpa_cli.runtime",
         f"--kubeconfig={site.kubeconfig('local-runtime')}",
         f"--agents={agents}",
-        f"--agent-command={agent_command}",
+        f"--agent-command={shlex.join(map(str, agent_command))}",
     )
     env = {"KUBERPA_STATE_DIR": str(site.paths.state), "KUBERPA_CACHE_DIR": str(site.paths.cache)}
     marker = site.paths.state / "runtime-ready"
@@ -81,12 +82,10 @@ def runtime(site: Site, agents: str, agent_command: str = "") -> Part:
         "local-runtime",
         (*command, f"--ready-file={marker}"),
         site.paths.state,
-        ("nodes",),
+        ("nodes", "agent"),
         env,
         prepare=forget,
         probe=ready,
-        # The first start builds the agent's virtual environment.
-        ready_seconds=180,
         stop_seconds=30,
     )
 
@@ -99,5 +98,6 @@ def _common(site: Site, account: str, replica: str) -> Mapping[str, str]:
     }
 
 
-def _script(name: str) -> Path:
+def script(name: str) -> Path:
+    """A console script of this installation."""
     return Path(sysconfig.get_path("scripts")) / name

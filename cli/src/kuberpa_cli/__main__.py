@@ -1,0 +1,3 @@
+from kuberpa_cli.main import main
+
+main()

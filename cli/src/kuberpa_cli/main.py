@@ -1,0 +1,25 @@
+import sys
+
+import typer
+
+from kuberpa_cli.commands import cluster
+from kuberpa_cli.errors import KuberpaError
+from kuberpa_cli.work import commands as work
+
+app = typer.Typer(
+    name="kuberpa",
+    help="Software robots on Kubernetes: run the cluster, run work on robots.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+cluster.register(app)
+work.register(app)
+
+
+def main() -> None:
+    """Run the command line: failures that the user can act on are printed as they are, without a traceback."""
+    try:
+        app()
+    except KuberpaError as error:
+        typer.secho(f"Error: {error}", fg=typer.colors.RED if sys.stderr.isatty() else None, err=True)
+        sys.exit(error.exit_code)
