@@ -20,7 +20,7 @@ class Rule:
     message: str
     field: str = ""
     forbids: bool = False
-    """Whether the change is refused rather than the value."""
+    """Whether a change is refused rather than a value, or the value must not be repeated in the error."""
 
     def to_json(self) -> dict[str, Any]:
         """As the CRD spells it."""
@@ -68,6 +68,7 @@ _NO_CREDENTIALS: Final = Rule(
     rule=r"!self.matches(r'(?i)(https?://[^/?#\s]*@|://[^/?#\s@:]*:[^/?#\s]*@)')",
     message="must not contain credentials (https://user:password@…): resources are no place for secrets; "
     "put them into a Secret and name it in packageIndex.credentialsSecretRef",
+    forbids=True,
 )
 
 _MUTABLE: Final = frozenset({"desiredState", "priority"})
@@ -203,16 +204,38 @@ RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
     },
 }
 
-PATTERN_MESSAGES: Final = {
-    r"^[A-Za-z_][A-Za-z0-9_.-]*$": "must be the name of a definition: letters, digits, dots, dashes and underscores, "
-    "first a letter or underscore, for example os.command",
-    r"^[A-Za-z_][A-Za-z0-9_]*$": "must be the name of a parameter: letters, digits and underscores, not first a digit",
-    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "must be the name of a Kubernetes object: lower-case letters, digits, dashes "
-    "and dots, first and last a letter or digit",
-    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": "must consist of lower-case letters, digits and dashes, first and last a "
-    "letter or digit",
-    r"^[0-9]+(\.[0-9]+)?([EPTGMk]i?|m)?$": "must be a quantity such as 500m, 1, 512Mi or 2Gi",
-    r"^https?://[^@\s]+$": "must be an http or https URL without credentials: put those into a Secret and name it in "
-    "packageIndex.credentialsSecretRef",
-}
-"""What to say instead of the bare pattern."""
+
+def _pattern(pattern: str, message: str, *, forbids: bool = False) -> tuple[str, Rule]:
+    return pattern, Rule(rule=f"self.matches(r'{pattern}')", message=message, forbids=forbids)
+
+
+PATTERNS: Final = dict(
+    (
+        _pattern(
+            r"^[A-Za-z_][A-Za-z0-9_.-]*$",
+            "must be the name of a definition: letters, digits, dots, dashes and underscores, first a letter or "
+            "underscore, for example os.command",
+        ),
+        _pattern(
+            r"^[A-Za-z_][A-Za-z0-9_]*$",
+            "must be the name of a parameter: letters, digits and underscores, not first a digit",
+        ),
+        _pattern(
+            r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+            "must be the name of a Kubernetes object: lower-case letters, digits, dashes and dots, first and last a "
+            "letter or digit",
+        ),
+        _pattern(
+            r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            "must consist of lower-case letters, digits and dashes, first and last a letter or digit",
+        ),
+        _pattern(r"^[0-9]+(\.[0-9]+)?([EPTGMk]i?|m)?$", "must be a quantity such as 500m, 1, 512Mi or 2Gi"),
+        _pattern(
+            r"^https?://[^@\s]+$",
+            "must be an http or https URL without credentials: put those into a Secret and name it in "
+            "packageIndex.credentialsSecretRef",
+            forbids=True,
+        ),
+    )
+)
+"""What stands for each pattern of the models: the same, and words for people."""

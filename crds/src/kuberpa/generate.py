@@ -5,13 +5,14 @@ helm/kuberpa-crds/templates/. `--check` writes nothing and exits with 1 when a f
 """
 
 import argparse
+import inspect
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from kuberpa.cel import PATTERN_MESSAGES, RULES, Rule
+from kuberpa.cel import PATTERNS, RULES
 from kuberpa.kinds import KINDS, Kind
 from kuberpa.model import Model
 from kuberpa.names import GROUP, VERSION
@@ -91,7 +92,7 @@ def schema(kind: Kind) -> Schema:
     """The whole structural schema of a kind, with its CEL rules."""
     root: Schema = {
         "type": "object",
-        "description": (kind.model.__doc__ or "").strip(),
+        "description": inspect.cleandoc(kind.model.__doc__ or ""),
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
@@ -117,8 +118,7 @@ def _section(kind: Kind, name: str) -> Schema:
 def _explain_pattern(part: Schema) -> None:
     pattern = part.pop("pattern", None)
     if pattern is not None:
-        rule = Rule(rule=f"self.matches(r'{pattern}')", message=PATTERN_MESSAGES[pattern])
-        part["x-kubernetes-validations"] = [rule.to_json()]
+        part["x-kubernetes-validations"] = [PATTERNS[pattern].to_json()]
 
 
 class _Dumper(yaml.SafeDumper):

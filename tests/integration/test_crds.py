@@ -1,0 +1,244 @@
+"""What a real API server makes of manifests: defaults, and refusals that name the field."""
+
+import re
+from typing import Any
+
+import pytest
+
+from kuberpa.cel import PATTERNS, RULES
+from tests.support.cluster import Cluster
+from tests.support.resources import Body, create, created, manifest, merged, patch, read
+
+ITEM = ("ActivityItem",)
+SELECTOR: Body = {"robotRef": None, "robotSelector": {"matchLabels": {"team": "a"}}}
+
+
+def selecting(expression: Body) -> Body:
+    return {"robotRef": None, "robotSelector": {"matchExpressions": [expression]}}
+
+
+def in_schedule(change: Body) -> Body:
+    return {"action": {"activity": {"spec": change}}}
+
+
+ONE_TARGET = "exactly one of robotRef and robotSelector must be set, for example robotRef: {name: invoices}"
+ONE_RUNTIME = "exactly one of windowsPod and linuxPod must be set, for example runtime: {linuxPod: {}}"
+SELECTOR_VALUES = "In and NotIn need at least one value, Exists and DoesNotExist take none"
+CREDENTIALS = "must not contain credentials (https://user:password@…)"
+OBJECT_NAME = "must be the name of a Kubernetes object"
+QUANTITY = "must be a quantity such as 500m, 1, 512Mi or 2Gi"
+
+REFUSED: list[tuple[str, Body, str, str]] = [
+    # kind, what differs from the shortest manifest, field, what the message says
+    ("Robot", {"runtime": {"linuxPod": None}}, "spec.runtime", ONE_RUNTIME),
+    ("Robot", {"runtime": {"windowsPod": {}}}, "spec.runtime", ONE_RUNTIME),
+    ("Robot", {"runtime": {"linuxPod": {"resources": {"limits": {"cpu": "many"}}}}}, "limits[cpu]", QUANTITY),
+    ("Robot", {"packages": ["git+https://me:secret@host/x@v1"]}, "spec.packages[0]", CREDENTIALS),
+    ("Robot", {"packages": ["fine==1", "x @ HTTPS://ghp_token@host/x.whl"]}, "spec.packages[1]", CREDENTIALS),
+    ("Robot", {"packages": ["git+ssh://me:secret@host/x"]}, "spec.packages[0]", CREDENTIALS),
+    ("Robot", {"packages": ["--index-url http://me:p%40ss@host/simple x"]}, "spec.packages[0]", CREDENTIALS),
+    ("Robot", {"packages": ["x" * 1025]}, "spec.packages[0]", "may not be more than 1024"),
+    ("Robot", {"packageIndex": {"url": "https://me:secret@host/simple"}}, "spec.packageIndex.url", "http or https URL"),
+    ("Robot", {"secrets": [{"name": "a", "secretRef": {"name": "S"}}]}, "spec.secrets[0].secretRef.name", OBJECT_NAME),
+    ("Robot", {"secrets": [{"name": "A b", "secretRef": {"name": "s"}}]}, "spec.secrets[0].name", "lower-case letters"),
+    (
+        "Robot",
+        {"secrets": [{"name": "sap", "secretRef": {"name": "a"}}, {"name": "sap", "secretRef": {"name": "b"}}]},
+        "spec.secrets[1]",
+        "Duplicate value",
+    ),
+    ("Robot", {"concurrency": 0}, "spec.concurrency", "should be greater than or equal to 1"),
+    ("Robot", {"concurrency": "many"}, "spec.concurrency", "must be of type integer"),
+    ("ActivityItem", {"robotRef": None}, "spec", ONE_TARGET),
+    ("ActivityItem", {"robotSelector": {}}, "spec", ONE_TARGET),
+    ("ActivityItem", {"robotRef": {"name": "R_1"}}, "spec.robotRef.name", OBJECT_NAME),
+    ("ActivityItem", {"def": "rm -rf /"}, "spec.def", "must be the name of a definition"),
+    ("ActivityItem", {"def": None}, "spec.def", "Required value"),
+    ("ActivityItem", {"inject": {"logger": "1st"}}, "spec.inject.logger", "must be the name of a parameter"),
+    ("ActivityItem", {"input": {"args": "echo"}}, "spec.input.args", "must be of type array"),
+    ("ActivityItem", {"input": {"kwargs": ["echo"]}}, "spec.input.kwargs", "must be of type object"),
+    ("ActivityItem", {"desiredState": "Pause"}, "spec.desiredState", 'supported values: "Run", "Stop", "Kill"'),
+    ("ActivityItem", {"timeoutSeconds": 0}, "spec.timeoutSeconds", "should be greater than or equal to 1"),
+    (
+        "ActivityItem",
+        selecting({"key": "a", "operator": "In"}),
+        "spec.robotSelector.matchExpressions[0].values",
+        SELECTOR_VALUES,
+    ),
+    (
+        "ActivityItem",
+        selecting({"key": "a", "operator": "Exists", "values": ["b"]}),
+        "spec.robotSelector.matchExpressions[0].values",
+        SELECTOR_VALUES,
+    ),
+    ("Schedule", {"schedules": []}, "spec.schedules", "should have at least 1 items"),
+    ("Schedule", in_schedule({"robotRef": None}), "spec.action.activity.spec", ONE_TARGET),
+    ("Schedule", in_schedule({"robotSelector": {}}), "spec.action.activity.spec", ONE_TARGET),
+    ("Schedule", in_schedule({"input": {"args": 1}}), "spec.action.activity.spec.input.args", "must be of type array"),
+    ("Schedule", in_schedule({"desiredState": "Stop"}), "spec.action.activity.spec.desiredState", "must be Run"),
+    (
+        "Schedule",
+        in_schedule(selecting({"key": "a", "operator": "NotIn"})),
+        "matchExpressions[0].values",
+        SELECTOR_VALUES,
+    ),
+    ("Schedule", {"concurrencyPolicy": "Queue"}, "spec.concurrencyPolicy", '"Allow", "Forbid", "Replace"'),
+]
+
+CHANGES: list[tuple[Body, Body]] = [
+    # what the item has besides the shortest spec, what is changed
+    ({}, {"robotRef": {"name": "other"}}),
+    ({}, {"robotRef": None, "robotSelector": {}}),
+    (SELECTOR, {"robotSelector": {"matchLabels": {"team": "b"}}}),
+    ({}, {"def": "os.powershell"}),
+    ({}, {"input": {"args": [["echo", "ho"]]}}),
+    ({}, {"input": {"kwargs": {"check": False}}}),
+    ({"input": {"args": [None, {"a": [1, None]}]}}, {"input": {"args": [None, {"a": [2, None]}]}}),
+    ({}, {"inject": {"logger": "log"}}),
+    ({"inject": {"logger": "log"}}, {"inject": None}),
+    ({}, {"async": True}),
+    ({}, {"startDeadlineSeconds": 5}),
+    ({"startDeadlineSeconds": 5}, {"startDeadlineSeconds": None}),
+    ({}, {"timeoutSeconds": 5}),
+    ({"timeoutSeconds": 5}, {"timeoutSeconds": 6}),
+    ({"timeoutSeconds": 5}, {"timeoutSeconds": None}),
+    ({}, {"stop": {"gracePeriodSeconds": 1}}),
+    ({}, {"retry": {"limit": 1}}),
+    ({}, {"ttlSecondsAfterFinished": 1}),
+]
+
+
+def test_the_shortest_robot_is_complete(crds: Cluster) -> None:
+    spec = created(crds, manifest("Robot"))["spec"]
+    assert spec == {
+        "runtime": {"linuxPod": {"image": "ghcr.io/kuberpa/robot-agent:0.1.0"}},
+        "concurrency": 1,
+        "asyncConcurrency": 16,
+    }
+
+
+def test_the_shortest_activity_is_complete(crds: Cluster) -> None:
+    assert created(crds, manifest("ActivityItem"))["spec"] == {
+        "robotRef": {"name": "r"},
+        "def": "os.command",
+        "input": {"args": [["echo", "hi"]]},
+        "async": False,
+        "priority": 0,
+        "desiredState": "Run",
+        "stop": {"gracePeriodSeconds": 30},
+        "retry": {"limit": 0, "backoffSeconds": 10},
+        "ttlSecondsAfterFinished": 300,
+    }
+
+
+def test_the_shortest_schedule_is_complete_down_to_its_template(crds: Cluster) -> None:
+    spec = created(crds, manifest("Schedule"))["spec"]
+    template = spec.pop("action")["activity"]["spec"]
+    assert spec == {
+        "schedules": ["0 9 * * 1-5"],
+        "timeZone": "Etc/UTC",
+        "suspend": False,
+        "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": 3600,
+        "catchUp": {"policy": "Latest", "maxRuns": 10},
+        "historyLimits": {"succeeded": 10, "failed": 10},
+    }
+    assert template["desiredState"] == "Run"
+    assert template["stop"] == {"gracePeriodSeconds": 30}
+
+
+@pytest.mark.parametrize(("kind", "change", "field", "message"), REFUSED)
+def test_a_wrong_manifest_is_refused_naming_the_field_and_what_would_be_right(
+    crds: Cluster, kind: str, change: Body, field: str, message: str
+) -> None:
+    good = manifest(kind)
+    run = create(crds, good | {"spec": merged(good["spec"], change)})
+    assert run.returncode
+    assert field in run.stderr
+    assert message in run.stderr
+    assert not re.search("secret@|ghp_token|p%40ss", run.stderr), "an error must not repeat credentials"
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["invoices==1.2.0", "git+https://host/x@v1", "git+ssh://git@host/x@v1", "x @ https://host/x.whl", "file:///p/x@1"],
+)
+def test_a_package_without_credentials_is_accepted(crds: Cluster, package: str) -> None:
+    created(crds, manifest("Robot", {"runtime": {"linuxPod": {}}, "packages": [package]}))
+
+
+@pytest.mark.parametrize("kind", ["Robot", "Schedule"])
+def test_a_name_longer_than_52_characters_is_refused(crds: Cluster, kind: str) -> None:
+    created(crds, manifest(kind, name="a" * 52))
+    run = create(crds, manifest(kind, name="a" * 53))
+    assert "metadata.name: must have at most 52 characters" in run.stderr
+
+
+@pytest.mark.parametrize(("given", "change"), CHANGES)
+def test_an_activitys_spec_cannot_be_changed(crds: Cluster, given: Body, change: Body) -> None:
+    base = manifest("ActivityItem")
+    item = created(crds, base | {"spec": merged(base["spec"], given)})
+    run = patch(crds, item, {"spec": change})
+    assert run.returncode
+    assert f"spec.{next(iter(change))}: Forbidden: cannot be changed" in run.stderr
+    assert "create another ActivityItem" in run.stderr
+    assert read(crds, item)["spec"] == item["spec"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {
+            "args": [["echo", None], {"a": 1, "b": None}, 1, 1.5, None, True, "s", [[1, [2]]]],
+            "kwargs": {"x": {"y": None}},
+        },
+        {"args": [None]},
+        {"kwargs": {"x": None}},
+        {},
+    ],
+)
+def test_priority_can_be_changed_whatever_the_input_holds(crds: Cluster, arguments: Body) -> None:
+    base = manifest("ActivityItem")
+    item = created(crds, base | {"spec": base["spec"] | {"input": arguments}})
+    assert patch(crds, item, {"spec": {"priority": 7}}).returncode == 0
+    assert read(crds, item)["spec"] == item["spec"] | {"priority": 7}
+
+
+def test_the_desired_state_moves_only_from_run_to_stop_to_kill(crds: Cluster) -> None:
+    item = created(crds, manifest("ActivityItem"))
+    for state, allowed in (("Stop", True), ("Run", False), ("Kill", True), ("Stop", False), ("Run", False)):
+        run = patch(crds, item, {"spec": {"desiredState": state}})
+        assert (run.returncode == 0) is allowed, run.stderr
+        assert allowed or "spec.desiredState: Forbidden: can only move from Run to Stop to Kill" in run.stderr
+    killed = created(crds, manifest("ActivityItem"))
+    assert patch(crds, killed, {"spec": {"desiredState": "Kill"}}).returncode == 0
+
+
+def test_a_spec_of_a_megabyte_can_be_stored_and_stopped(crds: Cluster) -> None:
+    big: dict[str, Any] = {"args": [["x" * 1_000_000]]}
+    base = manifest("ActivityItem")
+    item = created(crds, base | {"spec": base["spec"] | {"input": big}})
+    assert patch(crds, item, {"spec": {"desiredState": "Stop"}}).returncode == 0
+
+
+def test_ten_megabytes_are_refused(crds: Cluster) -> None:
+    base = manifest("ActivityItem")
+    run = create(crds, base | {"spec": base["spec"] | {"input": {"args": ["x" * 10_000_000]}}})
+    assert "too large" in run.stderr
+
+
+def test_every_rule_of_a_spec_and_every_explained_pattern_is_tried_here() -> None:
+    tried = [message for _, _, _, message in REFUSED] + [
+        "cannot be changed",
+        "can only move from Run",
+        "must have at most 52 characters",
+    ]
+    rules = [
+        rule.message
+        for kinds in RULES.values()
+        for path, rules in kinds.items()
+        for rule in rules
+        if path[:4] == "spec"
+    ]
+    for message in [*rules, *(rule.message for rule in PATTERNS.values())]:
+        assert any(words in message for words in tried), message

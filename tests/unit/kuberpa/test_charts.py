@@ -1,0 +1,59 @@
+"""What can be said of the charts without rendering them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kuberpa.activity import FINAL_PHASES, MAX_INPUT_BYTES, ActivityPhase
+from kuberpa.names import ANNOTATION_CHANGED_BY, ANNOTATION_CREATED_BY, ANNOTATION_ON_BEHALF_OF
+
+CHART = Path(__file__).parents[3] / "helm/kuberpa"
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+
+
+def templates() -> str:
+    return "\n".join(path.read_text() for path in sorted((CHART / "templates").iterdir()))
+
+
+def paths(values: dict[str, Any], prefix: str = "") -> set[str]:
+    found = set()
+    for name, value in values.items():
+        found |= {f"{prefix}{name}"} | (paths(value, f"{prefix}{name}.") if isinstance(value, dict) else set())
+    return found
+
+
+def declared(schema: dict[str, Any], prefix: str = "") -> set[str]:
+    found = set()
+    for name, child in schema.get("properties", {}).items():
+        found |= {f"{prefix}{name}"} | declared(child, f"{prefix}{name}.")
+    return found
+
+
+def test_every_value_of_the_schema_stands_in_the_values_with_a_default() -> None:
+    assert declared(SCHEMA) - {"global"} <= paths(VALUES)
+
+
+def test_the_policies_know_the_final_phases_of_the_kernel() -> None:
+    phases = ", ".join(f"'{phase}'" for phase in ActivityPhase if phase in FINAL_PHASES)
+    assert f"[{phases}]" in (CHART / "templates/_helpers.tpl").read_text()
+
+
+def test_the_policies_know_the_kernels_annotations_and_limits() -> None:
+    policies = templates()
+    assert str(MAX_INPUT_BYTES) in policies
+    assert ANNOTATION_ON_BEHALF_OF in policies
+    for annotation in (ANNOTATION_CREATED_BY, ANNOTATION_CHANGED_BY):
+        assert f"'{annotation}'" in policies
+
+
+def test_the_charts_have_one_version() -> None:
+    versions = {
+        (chart["version"], chart["appVersion"])
+        for chart in (
+            yaml.safe_load((CHART.parent / name / "Chart.yaml").read_text()) for name in ("kuberpa", "kuberpa-crds")
+        )
+    }
+    assert len(versions) == 1
