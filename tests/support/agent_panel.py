@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any
 
-from websockets.asyncio.server import Request, Response, Server, ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from kuberpa import wire
@@ -158,6 +159,13 @@ class ScriptedPanel:
     def text(self, uid: str, token: int = 1) -> list[str]:
         """The stored lines in order."""
         return [text for _, text in sorted(self.lines[uid, token].items())]
+
+
+async def eventually(condition: Callable[[], Any]) -> None:
+    """Wait for something that tells nobody when it becomes true."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110  there is no event to wait for
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.agent_panel import start
 
 from kuberpa import wire
 from kuberpa.lifecycle import Outcome
@@ -20,7 +21,6 @@ from kuberpa_agent.session import (
     Replay,
     Session,
 )
-from tests.support.agent_panel import start
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 KEY = ("u", 1)
