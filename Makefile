@@ -1,0 +1,40 @@
+# Everything here sets up what it needs: a machine with python3, make and a package index is enough.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help up down sync test lint fmt crds
+
+UV = $(or $(shell cli/tools/find-uv),$(error uv is needed))
+RUN = $(UV) run --no-sync
+SOURCES = crds operator panel robot-agent cli tests
+QUICKSTART = $(if $(wildcard manifests/quickstart),--apply manifests/quickstart)
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+
+up: sync ## Start kuberpa on this machine with the quickstart (options: make up ARGS=--detach)
+	$(RUN) kuberpa up $(QUICKSTART) $(ARGS)
+
+down: sync ## End what `make up` started; its state stays
+	$(RUN) kuberpa down
+
+sync: ## Bring the virtual environment up to date
+	@$(UV) sync --quiet --frozen --all-packages --all-groups
+
+test: sync ## Run all tests (a selection: make test ARGS="tests/unit -k schedule")
+	cli/tools/find-chromium
+	$(RUN) python -m tests.support.build
+	$(RUN) pytest $(ARGS)
+
+lint: sync ## Check style, formatting, types and the layers
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy $(SOURCES)
+	$(RUN) lint-imports
+
+fmt: sync ## Format, and fix what can be fixed
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+crds: sync ## Generate the CRDs from the models
+	$(RUN) python -m kuberpa.generate
