@@ -21,7 +21,7 @@ from kuberpa.client import (
 )
 from kuberpa_cli.work.connection import Doing, explain
 from kuberpa_cli.work.exits import ExitCode, WorkError
-from kuberpa_cli.work.panel import End, LogNotFoundError, Panel
+from kuberpa_cli.work.panel import LogNotFoundError, Panel
 from kuberpa_cli.work.screen import Screen
 
 PATIENCE: Final = 60.0
@@ -134,10 +134,9 @@ async def print_log(panel: Panel, namespace: str, name: str, screen: Screen) -> 
     deadline = asyncio.get_running_loop().time() + LOG_APPEARS_SECONDS
     while True:
         try:
-            async with aclosing(panel.log(namespace, name, follow=True)) as events:
-                async for event in events:
-                    if not isinstance(event, End):
-                        screen.line(event)
+            async with aclosing(panel.follow(namespace, name)) as records:
+                async for record in records:
+                    screen.record(record)
         except LogNotFoundError as error:
             if asyncio.get_running_loop().time() > deadline:
                 screen.note(f"Without its output: {error}", "33")

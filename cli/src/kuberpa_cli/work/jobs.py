@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 
 from kuberpa.activity import ActivityItem, DesiredState
 from kuberpa.client import Body, Cluster
@@ -13,7 +13,7 @@ from kuberpa_cli.work.connection import connect
 from kuberpa_cli.work.exits import OF_PHASE, ExitCode, WorkError
 from kuberpa_cli.work.follow import DeletedError, states
 from kuberpa_cli.work.follow import follow as follow_item
-from kuberpa_cli.work.panel import End, LogNotFoundError, Panel
+from kuberpa_cli.work.panel import LogNotFoundError, Panel
 from kuberpa_cli.work.screen import Format, Screen, describe, qualified
 from kuberpa_cli.work.targets import check_target, nothing_named
 
@@ -43,19 +43,14 @@ async def read_log(namespace: str, name: str, screen: Screen, *, follow: bool) -
     """Print an item's output from the panel, which has it longer than the cluster has the item."""
     async with AsyncExitStack() as stack:
         cluster = None
-        try:
+        with suppress(WorkError):  # the panel alone will do, and has what left the cluster
             cluster = await stack.enter_async_context(connect())
-        except WorkError:
-            # the panel alone will do; without its address the next line says what is missing
-            server = None
-        else:
-            server = cluster.server
-        panel = await stack.enter_async_context(Panel(find_panel(server)))
+        panel = await stack.enter_async_context(Panel(await find_panel(cluster)))
+        records = panel.follow(namespace, name) if follow else panel.log(namespace, name)
         try:
-            async with aclosing(panel.log(namespace, name, follow=follow)) as events:
-                async for event in events:
-                    if not isinstance(event, End):
-                        screen.line(event)
+            async with aclosing(records):
+                async for record in records:
+                    screen.record(record)
         except LogNotFoundError:
             if cluster is None:
                 raise
@@ -103,7 +98,7 @@ async def _follow(cluster: Cluster, item: ActivityItem, screen: Screen) -> tuple
     async with AsyncExitStack() as stack:
         panel = None
         try:
-            panel = await stack.enter_async_context(Panel(find_panel(cluster.server)))
+            panel = await stack.enter_async_context(Panel(await find_panel(cluster)))
         except WorkError as error:
             screen.note(f"Without its output: {error}", "33")
         try:

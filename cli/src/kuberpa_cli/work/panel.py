@@ -1,22 +1,22 @@
-"""The panel's log of an activity as a stream of lines that survives a lost connection.
+"""The panel's record of an activity's output: as it is now, or as a stream that survives a lost connection.
 
-    GET {url}/api/v1/activities/{namespace}/{name}/log?follow=true&token=…&after=…
+    GET {url}/api/v1/activities/{namespace}/{name}/log?attempt=…&after=…               a page of lines as JSON
+    GET {url}/api/v1/activities/{namespace}/{name}/log?follow=true&token=…&after=…     records, one JSON object a line
 
-answers with one JSON object a line: output lines, whose `seq` counts from 1 within an attempt (`token`), and at the
-end one object with the item's final `phase`. After a lost connection the stream is asked for again from the last line.
+Lines are counted by `seq` from 1 within an attempt (`token`); missing numbers are lines that were lost with a robot.
+After a lost connection the stream is asked for again from the last line that was read.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import aiohttp
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from kuberpa.activity import ActivityPhase
 from kuberpa.model import Model
 from kuberpa.wire import Line
 from kuberpa_cli.work.exits import ExitCode, UsageError, WorkError
@@ -26,9 +26,10 @@ LONGEST_BACKOFF: Final = 5.0
 PATIENCE: Final = 60.0
 """Seconds without any answer after which following gives up."""
 SILENCE: Final = 60.0
-"""Seconds without a byte after which a connection counts as lost; the panel sends a blank line more often."""
-MAX_LINE_BYTES: Final = 1024 * 1024
-"""A Line has 16 Ki characters, each at most 12 bytes in JSON."""
+"""Seconds without a byte after which a connection counts as lost; heartbeats come every 15."""
+BUFFER_BYTES: Final = 1024 * 1024
+"""aiohttp takes a line of twice this; a Line has 16 Ki characters, each at most 12 bytes in JSON."""
+PAGE_LINES: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -42,39 +43,54 @@ class Address:
 class LogLine(Line):
     """One line of output, with the attempt that wrote it."""
 
-    token: int = 1
-    attempt: int = 1
+    type: Literal["line"] = "line"
+    attempt: int
+    token: int
+
+
+class Gap(Model):
+    """Lines that were written but never arrived: `first` to `last` inclusive."""
+
+    type: Literal["gap"] = "gap"
+    attempt: int
+    first: int
+    last: int
+    reason: str = ""
 
 
 class End(Model):
-    """No further line will come: the item has reached this phase."""
+    """The activity has ended; nothing follows. `phase` is Deleted when nothing of it is known any more."""
 
-    phase: ActivityPhase
+    type: Literal["end"] = "end"
+    phase: str
+
+
+class Heartbeat(Model):
+    """Nothing to say, but still there."""
+
+    type: Literal["heartbeat"] = "heartbeat"
+
+
+class LogPage(Model):
+    """Some lines of one attempt, in order; attempt 0: there is none yet."""
+
+    attempt: int
+    token: int
+    lines: tuple[Line, ...]
+
+
+Record = LogLine | Gap | End
+_RECORD: Final[TypeAdapter[Record | Heartbeat]] = TypeAdapter(
+    Annotated[LogLine | Gap | End | Heartbeat, Field(discriminator="type")]
+)
 
 
 class LogNotFoundError(UsageError):
     """The panel knows no such activity, or this user may not see it."""
 
 
-class Lost(Exception):  # noqa: N818  a state of the connection, never shown
-    """The connection broke; asking again may help."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """The last line that was read; zero before the first."""
-
-    token: int = 0
-    seq: int = 0
-
-    @classmethod
-    def of(cls, line: LogLine) -> Self:
-        """Right after this line."""
-        return cls(line.token, line.seq)
-
-    def query(self) -> dict[str, str]:
-        """What asks for the lines after it."""
-        return {"token": str(self.token), "after": str(self.seq)} if self.token else {}
+class LostError(Exception):
+    """The connection broke; asking again may help. Never shown."""
 
 
 class Panel:
@@ -83,9 +99,9 @@ class Panel:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._http = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {address.token}", "Accept": "application/x-ndjson"},
+            headers={"Authorization": f"Bearer {address.token}"},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE),
-            read_bufsize=MAX_LINE_BYTES,
+            read_bufsize=BUFFER_BYTES,
         )
 
     async def __aenter__(self) -> Self:
@@ -94,45 +110,74 @@ class Panel:
     async def __aexit__(self, *_: object) -> None:
         await self._http.close()
 
-    async def log(self, namespace: str, name: str, *, follow: bool) -> AsyncGenerator[LogLine | End]:
-        """The activity's output so far, or with `follow` until its end, each line once.
+    async def log(self, namespace: str, name: str) -> AsyncGenerator[LogLine | Gap]:
+        """What there is of all attempts' output. Raises LogNotFoundError and WorkError."""
+        try:
+            last = await self._page(namespace, name, attempt=0, after=0, limit=1)
+            for attempt in range(1, last.attempt + 1):
+                seq = 0
+                while (page := await self._page(namespace, name, attempt=attempt, after=seq)).lines:
+                    for line in page.lines:
+                        if line.seq > seq + 1:
+                            yield Gap(attempt=attempt, first=seq + 1, last=line.seq - 1)
+                        yield LogLine(**dict(line), attempt=attempt, token=page.token)
+                        seq = line.seq
+        except LostError as error:
+            raise unreachable(self.address, str(error)) from None
+
+    async def follow(self, namespace: str, name: str) -> AsyncGenerator[Record]:
+        """All attempts' output until the activity has ended, each line once; the last record is an End.
 
         Raises LogNotFoundError, and WorkError when the panel refuses or stays away for PATIENCE seconds.
         """
-        position = Position()
+        token = seq = 0
         trouble = Trouble()
         while True:
+            query = {"follow": "true", **({"token": str(token), "after": str(seq)} if token else {})}
             try:
-                async with aclosing(self._read(namespace, name, position, follow=follow)) as events:
-                    async for event in events:
+                async with aclosing(self._records(namespace, name, query)) as records:
+                    async for record in records:
                         trouble = Trouble()
-                        if isinstance(event, LogLine):
-                            position = Position.of(event)
-                        yield event
-                        if isinstance(event, End):
+                        if isinstance(record, Heartbeat):
+                            continue
+                        if isinstance(record, LogLine):
+                            token, seq = record.token, record.seq
+                        yield record
+                        if isinstance(record, End):
                             return
-                if not follow:
-                    return
                 await trouble.pause("it closed the stream", self.address)
-            except Lost as lost:
-                if not follow:
-                    raise unreachable(self.address, str(lost)) from None
+            except LostError as lost:
                 await trouble.pause(str(lost), self.address)
 
-    async def _read(
-        self, namespace: str, name: str, position: Position, *, follow: bool
-    ) -> AsyncGenerator[LogLine | End]:
+    async def _page(self, namespace: str, name: str, *, attempt: int, after: int, limit: int = PAGE_LINES) -> LogPage:
+        query = {"attempt": str(attempt), "after": str(after), "limit": str(limit)}
+        async with self._answer(namespace, name, query) as response:
+            try:
+                return LogPage.of(await response.json())
+            except (ValueError, ValidationError) as error:
+                raise LostError(f"it sent something that is no output: {error}") from error
+
+    async def _records(self, namespace: str, name: str, query: Mapping[str, str]) -> AsyncGenerator[Record | Heartbeat]:
+        async with self._answer(namespace, name, query) as response:
+            async for raw in response.content:
+                try:
+                    yield _RECORD.validate_json(raw)
+                except ValidationError as error:
+                    raise LostError(f"it sent something that is no output: {error}") from error
+
+    @asynccontextmanager
+    async def _answer(
+        self, namespace: str, name: str, query: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One response, while it is open. Raises LostError where asking again may help, else WorkError."""
         url = f"{self.address.url}/api/v1/activities/{namespace}/{name}/log"
-        query = position.query() | ({"follow": "true"} if follow else {})
         try:
             async with self._http.get(url, params=query, allow_redirects=False) as response:
                 if response.status != 200:  # noqa: PLR2004  HTTP's own number
                     raise refusal(self.address, response.status, await response.text(), f"{namespace}/{name}")
-                async for raw in response.content:
-                    if raw.strip():
-                        yield _event(raw)
+                yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Lost(str(error) or type(error).__name__) from error
+            raise LostError(str(error) or type(error).__name__) from error
 
 
 class Trouble:
@@ -163,7 +208,7 @@ def refusal(address: Address, status: int, text: str, activity: str) -> Exceptio
         case 404:
             return LogNotFoundError(f"The panel knows no activity {activity}: {detail}")
         case 429 | 502 | 503 | 504:
-            return Lost(detail)
+            return LostError(detail)
         case _:
             return WorkError(f"The panel at {address.url} answers {status}: {detail}", ExitCode.UNREACHABLE)
 
@@ -173,16 +218,9 @@ def unreachable(address: Address, why: str) -> WorkError:
     return WorkError(f"The panel at {address.url} cannot be reached: {why}", ExitCode.UNREACHABLE)
 
 
-def _event(raw: bytes) -> LogLine | End:
-    try:
-        body: Any = json.loads(raw)
-        return LogLine.of(body) if "seq" in body else End.of(body)
-    except (ValueError, TypeError, ValidationError) as error:
-        raise Lost(f"it sent something that is no log line: {error}") from error
-
-
 def _detail(text: str) -> str:
     try:
-        return str(json.loads(text)["detail"])
+        body: Any = json.loads(text)
+        return str(body["detail"])
     except (ValueError, KeyError, TypeError):
         return text.strip()[:500] or "no reason given"

@@ -16,7 +16,7 @@ import yaml
 from kuberpa.activity import ActivityItem, ActivityItemStatus, ActivityPhase
 from kuberpa.client import ACTIVITY_ITEMS, Body
 from kuberpa.names import timestamp
-from kuberpa_cli.work.panel import LogLine
+from kuberpa_cli.work.panel import End, Gap, Record
 
 RESULT_SHOWN: Final = 4000
 COLUMN_GAP: Final = 3
@@ -52,8 +52,13 @@ class Screen:
     log_to_stderr: bool = False
     _open: TextIO | None = None
 
-    def line(self, line: LogLine) -> None:
-        """One line of output, or a part of one that was too long."""
+    def record(self, line: Record) -> None:
+        """One line of output, or a part of one that was too long; or that lines were lost."""
+        if isinstance(line, End):
+            return
+        if isinstance(line, Gap):
+            self.note(f"Lines {line.first} to {line.last} are missing: {line.reason or 'lost with the robot'}", "33")
+            return
         stream = self.out if line.stream == "stdout" and not self.log_to_stderr else self.err
         if self._open is not None and self._open is not stream:
             self._close_line()
@@ -98,8 +103,9 @@ class Screen:
             self.note(f"These processes outlived the kill: {', '.join(map(str, pids))}", "31;1")
 
     def document(self, body: Body, form: Format) -> None:
-        """An item in the wanted format, on stdout."""
+        """An item in the wanted format, on stdout, without managedFields, as kubectl prints it."""
         self._close_line()
+        body = {**body, "metadata": {key: value for key, value in body["metadata"].items() if key != "managedFields"}}
         match form:
             case Format.NAME:
                 text = qualified(body["metadata"]["name"])

@@ -165,6 +165,9 @@ async def get_log(  # noqa: PLR0913  the parameters of the URL
     _: Annotated[Viewer, guarded(Allowed("get", "activityitems/log"))],
     attempt: Annotated[int, Query(ge=0, description="Number of the attempt; 0 is the last, or all with follow.")] = 0,
     after: Annotated[int, Query(ge=0, description="Only lines with a larger sequence number.")] = 0,
+    token: Annotated[
+        int, Query(ge=0, description="With follow: go on after line `after` of the attempt under this token.")
+    ] = 0,
     limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
     follow: Annotated[bool, Query(description="Stream NDJSON records until the activity has ended.")] = False,
 ) -> Response | LogPage:
@@ -176,7 +179,7 @@ async def get_log(  # noqa: PLR0913  the parameters of the URL
     if attempt and chosen is None:
         raise NotFoundProblem(f"{namespace}/{name} has no attempt {attempt}.")
     if follow:
-        place = Place(chosen.token if chosen and (attempt or after) else 0, after)
+        place = Place(token or (chosen.token if chosen and (attempt or after) else 0), after)
         records = ndjson(output.follow(context, found.uid, place, only=place.token if attempt else 0))
         return StreamingResponse(records, media_type=NDJSON)
     if chosen is None:
