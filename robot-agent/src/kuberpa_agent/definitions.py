@@ -45,9 +45,10 @@ def validate(target: Known, job: wire.Start) -> None:
         raise InvalidArgumentsError("input.args", "must be a list of positional arguments")
     if not isinstance(kwargs, dict | None):
         raise InvalidArgumentsError("input.kwargs", "must be an object of named arguments")
-    injected = frozenset({job.inject.logger} - {None, ""})
-    if missing := injected - {p.name for p in target.order}:
-        raise InvalidArgumentsError("inject.logger", f"the definition has no parameter {sorted(missing)[0]!r}")
+    logger = job.inject.logger
+    if logger and logger not in {p.name for p in target.order}:
+        raise InvalidArgumentsError("inject.logger", f"the definition has no parameter {logger!r}")
+    injected = frozenset({logger} if logger else ())
     try:
         given = signature.bind(target.order, args or [], kwargs or {}, injected)
     except ArgumentError as error:

@@ -1,13 +1,13 @@
 """Why an attempt was not started.
 
-    RefusedError
-    ├── UnknownDefinitionError   no such definition here
-    ├── InvalidArgumentsError    `field` says which one
-    ├── BusyError                every slot is taken: hand it back
-    ├── DuplicateError           this (uid, token) was started before: report its state again
-    ├── StoppedBeforeStartError  stopped or killed while it waited for the robot's packages
-    ├── ShuttingDownError        the agent is closing
-    └── StartFailedError         the run could not be written or no worker took it
+RefusedError
+├── UnknownDefinitionError   no such definition here
+├── InvalidArgumentsError    `field` says which one
+├── BusyError                every slot is taken: hand it back
+├── DuplicateError           this (uid, token) was started before: report its state again
+├── StoppedBeforeStartError  stopped or killed while it waited for the robot's packages
+├── ShuttingDownError        the agent is closing
+└── StartFailedError         the run could not be written or no worker took it
 """
 
 from kuberpa.reasons import Reason

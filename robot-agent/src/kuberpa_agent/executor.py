@@ -19,11 +19,8 @@ Contract for the connection
 
 import asyncio
 import contextlib
-import json
-import logging
 import os
 import shutil
-import socket
 import time
 from collections.abc import AsyncIterator
 from enum import StrEnum
@@ -31,43 +28,34 @@ from pathlib import Path
 from typing import Any, Final
 
 from kuberpa import wire
-from kuberpa.activity import MAX_RESULT_BYTES
 from kuberpa.robot import PackagesStatus
+from kuberpa_agent import journal
 from kuberpa_agent.definitions import Known, validate
 from kuberpa_agent.errors import (
     BusyError,
     DuplicateError,
-    RefusedError,
     ShuttingDownError,
     StartFailedError,
+    StateDirInUseError,
     StoppedBeforeStartError,
     UnknownDefinitionError,
     UnknownRunError,
 )
+from kuberpa_agent.follower import Follower
 from kuberpa_agent.launcher import WorkerError
 from kuberpa_agent.packages import Packages, Wanted
 from kuberpa_agent.platform import selected
-from kuberpa_agent.runs import Event, Run, last_seq, run_name
+from kuberpa_agent.runs import WINDOW_BYTES, Event, Run, run_name
 from kuberpa_agent.tombstones import Tombstones
 from kuberpa_agent.worker import rundir
 from kuberpa_agent.worker.output import DEFAULT_LIMIT_BYTES
-from kuberpa_agent.worker.wake import NAME as WAKE_SOCKET
 from kuberpa_agent.workers import Workers
 
-log = logging.getLogger(__name__)
+__all__ = ["WINDOW_BYTES", "CloseMode", "Event", "Executor"]
 
-_LOOK_SECONDS: Final = 1.0 if os.name != "nt" else 0.05
-"""How often running runs are looked at without a wake-up, which Windows has none of."""
-_LIVENESS_SECONDS: Final = 1.0
 _KILL_SECONDS: Final = 10.0
-_MARGIN: Final = 0.2
-"""Part of lost_after_seconds by which a shim without contact is early, so that nothing runs twice."""
 _START_LATE_SECONDS: Final = 60.0
 """How old a journalled run that never began may be and still be started after a crash."""
-
-
-class StateDirInUseError(Exception):
-    """Another agent works on this state directory."""
 
 
 class CloseMode(StrEnum):
@@ -89,55 +77,57 @@ class Executor:
         state_dir: Path,
         *,
         files_dir: Path | None = None,
+        secrets_dir: Path | None = None,
         index_dir: Path | None = None,
         output_limit_bytes: int = DEFAULT_LIMIT_BYTES,
     ) -> None:
         """`files_dir`: working directory of activities, default state_dir/files.
 
-        `index_dir`: mounted Secret of the private package index.
+        `secrets_dir`: one folder a credential, for the SDK. `index_dir`: credentials of the private package index.
         `output_limit_bytes`: output kept of one run; the rest is counted.
         """
-        self._state_dir = state_dir.absolute()
-        self._files_dir = (files_dir or self._state_dir / "files").absolute()
-        self._runs_dir = self._state_dir / "runs"
-        self._output_limit = output_limit_bytes
+        state_dir = state_dir.absolute()
+        self._places = journal.Places(
+            state_dir=state_dir,
+            files_dir=(files_dir or state_dir / "files").absolute(),
+            secrets_dir=secrets_dir and secrets_dir.absolute(),
+            output_limit_bytes=output_limit_bytes,
+        )
+        self._runs_dir = state_dir / "runs"
         self._platform = selected()
         self._workers = Workers(
-            self._state_dir, Packages(self._state_dir / "venvs", index_dir), self._used_packages, self._announce
+            state_dir, Packages(state_dir / "venvs", index_dir), self._used_packages, self._announce
         )
-        self._tombstones = Tombstones(self._state_dir / "forgotten")
+        self._tombstones = Tombstones(state_dir / "forgotten")
         self._settings = wire.Settings()
         self._runs: dict[str, Run] = {}
         self._starting: dict[str, tuple[bool, asyncio.Future[None]]] = {}
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._dirty: set[str] = set()
-        self._woken = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._losing: set[str] = set()
-        self._wake_socket: socket.socket | None = None
+        self._follower = Follower(
+            self._places.state_dir, self._runs, self._starting, self._events.put_nowait, self._platform
+        )
         self._lock_fd: int | None = None
         self._closing = False
 
     async def open(self) -> None:
         """Lock the state directory, adopt what runs, start the warm workers.
 
-        Raises StateDirInUseError, launcher.WorkerError.
+        Raises errors.StateDirInUseError, launcher.WorkerError.
         """
-        for folder in (self._runs_dir, self._files_dir):
+        for folder in (self._runs_dir, self._places.files_dir):
             folder.mkdir(parents=True, exist_ok=True)
         self._runs_dir.chmod(0o700)  # jobs hold inputs
         try:
-            self._lock_fd = self._platform.lock(self._state_dir / "agent.lock")
+            self._lock_fd = self._platform.lock(self._places.state_dir / "agent.lock")
         except BlockingIOError:
-            raise StateDirInUseError(f"another agent uses {self._state_dir}") from None
+            raise StateDirInUseError(f"another agent uses {self._places.state_dir}") from None
         self._tombstones.load()
-        self._listen()
         await self._workers.open()
         unclaimed = self._adopt()
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._watch())]
+        self._follower.open()
         for run in unclaimed:
             await self._start_late(run)
-        self._wake(*self._runs)
+        self._follower.wake(*self._runs)
 
     async def configure(self, settings: wire.Settings) -> None:
         """Apply settings. Packages are installed in the background: watch for wire.Packages and Definitions."""
@@ -169,9 +159,7 @@ class Executor:
         finally:
             del self._starting[name]
 
-    async def stop(
-        self, uid: str, token: int, grace_seconds: float = 30.0, *, reason: str = "StopRequested"
-    ) -> None:
+    async def stop(self, uid: str, token: int, grace_seconds: float = 30.0, *, reason: str = "StopRequested") -> None:
         """Ask an attempt to end and kill what is left after the grace. Again: the nearer deadline counts.
 
         Raises UnknownRunError. Does nothing for one that has finished.
@@ -209,13 +197,13 @@ class Executor:
             self._announce()
         for run in chosen:
             run.rewind()
-        self._wake(*(run.name for run in chosen))
+        self._follower.wake(*(run.name for run in chosen))
 
     def acknowledge(self, uid: str, token: int, seq: int) -> None:
         """Lines up to `seq` are stored elsewhere. Unknown runs and older numbers are ignored."""
         if (run := self._runs.get(run_name(uid, token))) is not None:
             run.acknowledge(seq)
-            self._wake(run.name)
+            self._follower.wake(run.name)
 
     async def forget(self, uid: str, token: int) -> None:
         """The result is stored elsewhere: delete the run. Ignored while it runs and for unknown ones."""
@@ -229,7 +217,7 @@ class Executor:
     def renew_lease(self) -> None:
         """The panel is in contact: postpone the self-kill of retryable attempts."""
         lease = {"boot": self._platform.boot_id(), "monotonic": time.monotonic()}
-        rundir.write_json(self._state_dir / "lease.json", lease)
+        rundir.write_json(self._places.lease, lease)
 
     async def close(self, mode: CloseMode, grace_seconds: float = 30.0) -> None:
         """End: runs by `mode`, warm workers always. Finished of ended runs can be read before events() ends."""
@@ -240,17 +228,8 @@ class Executor:
         if mode is not CloseMode.DETACH:
             await self._end_runs(mode, grace_seconds)
         await self._workers.close()
-        for task in self._tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        for run in self._runs.values():
-            for event in run.advance():
-                self._events.put_nowait(event)
+        await self._follower.close()
         self._events.put_nowait(None)
-        if self._wake_socket is not None:
-            asyncio.get_running_loop().remove_reader(self._wake_socket)
-            self._wake_socket.close()
         if self._lock_fd is not None:
             os.close(self._lock_fd)
 
@@ -290,9 +269,19 @@ class Executor:
 
     async def _begin(self, name: str, job: wire.Start, target: Known) -> None:
         directory = self._runs_dir / name
-        document = self._document(name, job, target)
+        document = journal.document(
+            name,
+            job,
+            target,
+            self._places,
+            packages="" if target.builtin else self._workers.fingerprint,
+            programs=self._workers.path_of(),
+            lost_after=self._settings.lost_after_seconds,
+        )
         try:
-            await asyncio.to_thread(_journal, directory, document)
+            await asyncio.to_thread(journal.write, directory, document)
+        except FileExistsError:
+            raise DuplicateError(f"{name} was started before", forgotten=False) from None
         except OSError as error:
             shutil.rmtree(directory, ignore_errors=True)
             raise StartFailedError(f"the run could not be written: {error.strerror}") from None
@@ -306,42 +295,12 @@ class Executor:
                 shutil.rmtree(directory, ignore_errors=True)
                 raise StartFailedError(str(error)) from None
 
-    def _document(self, name: str, job: wire.Start, target: Known) -> dict[str, Any]:
-        """job.json, see worker.rundir."""
-        orphan = self._settings.lost_after_seconds * (1 - _MARGIN) if job.retryable else None
-        environment = {
-            "KUBERPA_ITEM_NAME": job.name,
-            "KUBERPA_ITEM_NAMESPACE": job.namespace,
-            "KUBERPA_ITEM_UID": job.uid,
-            "KUBERPA_ATTEMPT": str(job.attempt),
-        }
-        if (programs := self._workers.path_of()) is not None:
-            environment["PATH"] = os.pathsep.join(filter(None, [str(programs), os.environ.get("PATH")]))
-            environment["VIRTUAL_ENV"] = str(programs.parent)
-        return {
-            "run": name,
-            "start": json.loads(job.model_dump_json(by_alias=True)),
-            "kind": target.kind,
-            "builtin": target.builtin,
-            "packages": "" if target.builtin else self._workers.fingerprint,
-            "mayDetach": target.may_detach,
-            "acceptedAt": time.time(),
-            "graceSeconds": job.grace_period_seconds,
-            "timeoutSeconds": job.timeout_seconds,
-            "orphanAfterSeconds": orphan,
-            "leaseFile": str(self._state_dir / "lease.json"),
-            "filesDir": str(self._files_dir),
-            "outputLimitBytes": self._output_limit,
-            "resultLimitBytes": MAX_RESULT_BYTES,
-            "env": environment,
-        }
-
     async def _launch(self, run: Run, target: Known) -> None:
         launcher = self._workers.launcher_of(target)
         if launcher is None:
             raise WorkerError("the robot's packages went away")
         await launcher.launch(run.directory)
-        self._wake(run.name)
+        self._follower.wake(run.name)
 
     # -- adopting and ending ----------------------------------------------------------------------------------
 
@@ -372,7 +331,7 @@ class Executor:
             else:
                 return
         if rundir.create_json(run.directory / rundir.STATE, {"refused": True}):
-            await asyncio.to_thread(_write_exit, run, "StartFailed", message, ())
+            await asyncio.to_thread(journal.write_exit, run, "StartFailed", message, ())
 
     async def _end_runs(self, mode: CloseMode, grace_seconds: float) -> None:
         for run in self._runs.values():
@@ -382,7 +341,7 @@ class Executor:
                 await self.kill(run.uid, run.token, reason="AgentShutdown")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds + _KILL_SECONDS):
-                while any(run.exit is None for run in self._runs.values()):
+                while any(run.exit is None for run in self._runs.values()):  # noqa: ASYNC110  shims are no coroutines
                     await asyncio.sleep(0.05)
 
     def _request(self, name: str, request: dict[str, Any]) -> None:
@@ -407,71 +366,7 @@ class Executor:
         if state is not None and state.get("identity"):
             self._platform.wake_shim(state["shim"], state["identity"])
 
-    # -- following --------------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        """Receive the wake-ups of shims, where there are such sockets."""
-        if os.name == "nt":
-            return
-        path = self._state_dir / WAKE_SOCKET
-        path.unlink(missing_ok=True)
-        self._wake_socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._wake_socket.setblocking(False)
-        folder = os.open(self._state_dir, os.O_RDONLY)
-        try:
-            # A socket's address has at most 107 bytes, which a path may exceed.
-            self._wake_socket.bind(f"/proc/self/fd/{folder}/{WAKE_SOCKET}")
-        finally:
-            os.close(folder)
-        asyncio.get_running_loop().add_reader(self._wake_socket, self._receive)
-
-    def _receive(self) -> None:
-        assert self._wake_socket is not None  # noqa: S101  the reader was added with it
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self._wake(self._wake_socket.recv(512).decode("ascii", "replace"))
-
-    def _wake(self, *names: str) -> None:
-        self._dirty.update(names)
-        self._woken.set()
-
-    async def _follow(self) -> None:
-        """Turn news in run directories into events."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), _LOOK_SECONDS)
-            names = self._dirty or {run.name for run in self._runs.values() if run.exit is None}
-            self._woken.clear()
-            self._dirty = set()
-            for name in names:
-                if (run := self._runs.get(name)) is None:
-                    continue
-                try:
-                    for event in run.advance():
-                        self._events.put_nowait(event)
-                except (OSError, ValueError):
-                    log.exception("the run %s cannot be read", name)
-
-    async def _watch(self) -> None:
-        """Find runs whose shim died without a result."""
-        while True:
-            await asyncio.sleep(_LIVENESS_SECONDS)
-            for run in list(self._runs.values()):
-                if run.exit is not None or run.name in self._starting or run.state is None:
-                    continue
-                # The exit is read after the shim was seen dead: it may have ended properly just before.
-                if not run.is_shim_alive() and run.exit is None:
-                    await self._lose(run)
-
-    async def _lose(self, run: Run) -> None:
-        """The shim was killed: end what it ran, and say so."""
-        log.warning("the shim of %s died", run.name)
-        state = run.state or {}
-        survivors = await asyncio.to_thread(self._platform.kill_run, state, run.name, _KILL_SECONDS)
-        same_boot = state.get("boot") == self._platform.boot_id()
-        cause = "the process that supervised the run was killed" if same_boot else "the machine was restarted"
-        await asyncio.to_thread(_write_exit, run, "ShimLost", f"{cause}; what it ran was ended", survivors)
-        self._wake(run.name)
+    # -- what workers ask --------------------------------------------------------------------------------------------
 
     def _used_packages(self) -> frozenset[str]:
         return frozenset(run.job["packages"] for run in self._runs.values() if run.exit is None)
@@ -479,31 +374,3 @@ class Executor:
     def _announce(self) -> None:
         self._events.put_nowait(wire.Definitions(definitions=self.definitions()))
         self._events.put_nowait(wire.Packages(status=self.packages()))
-
-
-def _journal(directory: Path, document: dict[str, Any]) -> None:
-    """Make the run directory durable, whole or not at all."""
-    directory.mkdir(mode=0o700)
-    rundir.write_json(directory / rundir.JOB, document, durable=True)
-    rundir.sync_directory(directory.parent)
-
-
-def _write_exit(run: Run, reason: str, message: str, survivors: tuple[int, ...]) -> None:
-    """The result of a run that has no shim to write it."""
-    state = run.state or {}
-    started = state.get("startedAt", time.time())
-    rundir.write_json(
-        run.directory / rundir.EXIT,
-        {
-            "outcome": "Failed",
-            "reason": reason,
-            "message": message,
-            "survivors": list(survivors),
-            "lastSeq": last_seq(run.directory),
-            "runSeconds": max(0.0, time.time() - started),
-            "endedAt": time.time(),
-            "endedMonotonic": time.monotonic(),
-            "boot": selected().boot_id(),
-        },
-        durable=True,
-    )

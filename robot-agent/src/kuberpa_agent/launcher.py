@@ -22,7 +22,13 @@ _LOG_TAIL_BYTES: Final = 2000
 _CLOSE_SECONDS: Final = 5.0
 _PLACEHOLDER: Final = "x" * 128
 """What a run's marker is written over, see platform.linux.brand."""
-_HIDDEN: Final = ("KUBERPA_TOKEN_FILE", "KUBERPA_PANEL_URL", "KUBERPA_PANEL_CA_FILE", "KUBERPA_STATE_DIR", "VIRTUAL_ENV")
+_HIDDEN: Final = (
+    "KUBERPA_TOKEN_FILE",
+    "KUBERPA_PANEL_URL",
+    "KUBERPA_PANEL_CA_FILE",
+    "KUBERPA_STATE_DIR",
+    "VIRTUAL_ENV",
+)
 
 
 class WorkerError(Exception):

@@ -1,6 +1,6 @@
 """Installs a robot's packages: one virtual environment a set, made by uv, named by the set's fingerprint.
 
-An environment is built under its final name (its scripts hold that path) and counts only once `.ready` is in it, so that a
+An environment is built under its final name (its scripts hold that path) and counts only once `.ready` is in it: a
 crash or a cancelled install leaves nothing that could be mistaken for one.
 """
 

@@ -1,4 +1,4 @@
-"""What a robot's `spec.packages` may say, and the fingerprint that names an installed set. Pure but for `content_of`."""
+"""What a robot's `spec.packages` may say, and the fingerprint that names an installed set."""
 
 import hashlib
 import re

@@ -126,11 +126,7 @@ class Workers:
         new = make_launcher(self._packages.python(fingerprint), self._state_dir, fingerprint, builtin=False)
         try:
             await new.open()
-            if new.offer.errors:
-                raise WorkerError("the packages are installed, but importing them fails: " + "\n".join(new.offer.errors))
-            found = {k.definition.name: k for k in _known(new.offer, builtin=False)}
-            if taken := sorted(found.keys() & self._builtin.keys()):
-                raise WorkerError(f"the packages define {', '.join(taken)}, which every robot has: rename them")
+            found = self._usable(new.offer)
         except BaseException:
             await new.close()
             raise
@@ -139,6 +135,15 @@ class Workers:
         self._changed()
         if old is not None:
             await old.close()
+
+    def _usable(self, offer: Offer) -> dict[str, Known]:
+        """The definitions of new packages. Raises WorkerError when the set as a whole cannot be used."""
+        if offer.errors:
+            raise WorkerError("the packages are installed, but importing them fails: " + "\n".join(offer.errors))
+        found = {k.definition.name: k for k in _known(offer, builtin=False)}
+        if taken := sorted(found.keys() & self._builtin.keys()):
+            raise WorkerError(f"the packages define {', '.join(taken)}, which every robot has: rename them")
+        return found
 
     async def _drop(self) -> None:
         old, self._robot, self._known, self.fingerprint = self._robot, None, {}, ""

@@ -7,7 +7,7 @@ robot's account may, as os.command does anyway.
 import base64
 import binascii
 import contextlib
-import datetime
+import datetime as dt
 import hashlib
 import os
 from pathlib import Path
@@ -128,4 +128,4 @@ def _sha256(path: Path) -> str:
 
 
 def _time(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()

@@ -34,16 +34,14 @@ def process_list(name: str | None = None, user: str | None = None) -> list[dict[
 
 
 @activity(name="process.start")
-def process_start(
-    command: list[str], *, cwd: str | None = None, env: dict[str, str] | None = None
-) -> dict[str, Any]:
+def process_start(command: list[str], *, cwd: str | None = None, env: dict[str, str] | None = None) -> dict[str, Any]:
     """Start a program that goes on running after this activity: an application for other activities to use.
 
     It belongs to no activity: stopping or killing one does not end it; process.stop does. Its output is
     discarded. Result: pid. Fails when the program cannot be started or ends at once with an error.
     """
     if not command:
-        raise ValueError("command must name a program, e.g. [\"notepad.exe\"]")
+        raise ValueError('command must name a program, e.g. ["notepad.exe"]')
     hidden = (running.RUN_VARIABLE, running.STOP_FILE_VARIABLE)
     environment = {k: v for k, v in {**os.environ, **(env or {})}.items() if k not in hidden}
     process = subprocess.Popen(  # noqa: S603  starting programs is what it is for

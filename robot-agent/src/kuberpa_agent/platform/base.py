@@ -96,6 +96,9 @@ class Platform(Protocol):
     def make_group(self, name: str) -> str:
         """A kernel object that holds a whole tree, where it needs a path (cgroup); "" where there is none."""
 
+    def open_control(self) -> int:
+        """In a started payload: the descriptor of its control channel."""
+
     def spawn(self, command: Command, control: bool, group: str) -> Tree:
         """Start a program; `control` gives it the control channel. Raises OSError when it cannot be started."""
 

@@ -102,6 +102,10 @@ class LinuxPlatform:
         """A cgroup, where one can be made."""
         return cgroup.create(name)
 
+    def open_control(self) -> int:
+        """The inherited descriptor."""
+        return int(os.environ.pop(CONTROL_VARIABLE))
+
     def spawn(self, command: Command, control: bool, group: str) -> Tree:
         """Fork and exec; the failure of exec arrives as an OSError."""
         report_read, report_write = os.pipe2(os.O_CLOEXEC)
@@ -211,9 +215,7 @@ class LinuxTree:
             spared = spare | linux_proc.descendants(spare, processes)
             return linux_proc.descendants([os.getpid()], processes) - spared
 
-        survivors, killed = linux_proc.kill_all(
-            victims, lambda: bool(spare) or not self._reap(), deadline_seconds
-        )
+        survivors, killed = linux_proc.kill_all(victims, lambda: bool(spare) or not self._reap(), deadline_seconds)
         return Remains(survivors=tuple(sorted(survivors)), killed=tuple(sorted(killed)))
 
     def close(self) -> None:
@@ -303,4 +305,4 @@ def _exec(command: Command, channel: int | None) -> NoReturn:
         os.set_inheritable(channel, True)
         env[CONTROL_VARIABLE] = str(channel)
     os.chdir(command.cwd)
-    os.execvpe(command.argv[0], list(command.argv), env)
+    os.execvpe(command.argv[0], list(command.argv), env)  # noqa: S606  the point of it

@@ -32,7 +32,7 @@ class Plan:
     check: bool
 
 
-def os_command(
+def os_command(  # noqa: PLR0913  its signature is its interface
     args: list[str] | str,
     *,
     shell: bool = False,
@@ -109,7 +109,7 @@ def _argv(args: list[str] | str, shell: bool) -> tuple[list[str], str | None]:
     if isinstance(args, str):
         raise ArgumentError("input.args[0]", "a string needs shell: true; otherwise give a list of strings")
     if not args or not args[0]:
-        raise ArgumentError("input.args[0]", "must name a program, e.g. [\"echo\", \"hi\"]")
+        raise ArgumentError("input.args[0]", 'must name a program, e.g. ["echo", "hi"]')
     if any("\0" in part for part in args):
         raise ArgumentError("input.args[0]", "must not contain NUL characters")
     return args, None
@@ -120,19 +120,23 @@ def _encoding(name: str, default: str) -> str:
     try:
         info = codecs.lookup(wanted)
     except LookupError:
-        raise ArgumentError("input.kwargs.encoding", f"there is no encoding {name!r}; try utf-8, cp866, cp1251") from None
+        raise ArgumentError(
+            "input.kwargs.encoding", f"there is no encoding {name!r}; try utf-8, cp866, cp1251"
+        ) from None
     if not info._is_text_encoding:  # noqa: SLF001  the documented way is to fail at the first use
         raise ArgumentError("input.kwargs.encoding", f"{name!r} is no text encoding")
     return info.name
 
 
-def _powershell(  # noqa: PLR0913  what a plan is made of
+def _powershell(  # noqa: PLR0913, PLR0917  what a plan is made of
     script: str, cwd: str, environment: dict[str, str], check: bool, directory: Path, default_encoding: str
 ) -> Plan:
     path = environment.get("PATH")
     program = next((p for n in ("powershell.exe", "pwsh") if (p := shutil.which(n, path=path))), None)
     if program is None:
-        raise NotSupportedError("os.powershell needs powershell.exe (Windows) or pwsh (PowerShell 7) on the robot's PATH")
+        raise NotSupportedError(
+            "os.powershell needs powershell.exe (Windows) or pwsh (PowerShell 7) on the robot's PATH"
+        )
     file = directory / "script.ps1"
     utf8 = os.name != "nt" or not _MUST_COME_FIRST.match(script)
     # A file has no length limit, which an encoded command line has; the mark tells Windows PowerShell UTF-8.

@@ -59,9 +59,9 @@ def _reported(end: Ending) -> Verdict | None:
 
 
 def _exited(end: Ending) -> Verdict | None:
-    if end.returned or end.exit_code in (0, None) or not end.check:
+    if end.returned or not end.exit_code or not end.check:
         return None
-    if end.exit_code is not None and end.exit_code < 0:
+    if end.exit_code < 0:
         return Verdict("Failed", "NonZeroExit" if end.is_command else "WorkerCrashed", _signalled(-end.exit_code))
     words = f": {end.last_words}" if end.last_words else ""
     return Verdict("Failed", "NonZeroExit", f"ended with exit code {end.exit_code}{words}")

@@ -46,7 +46,7 @@ def _prepare(job: Mapping[str, Any], channel: Channel) -> None:
         signal.signal(signal.SIGBREAK, lambda *_: running.request_stop())  # type: ignore[attr-defined,unused-ignore]
     else:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123  open for the process's life
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  open for the process's life
     sys.stdout, sys.stderr = _stream(1), _stream(2)
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
     root = logging.getLogger()

@@ -164,6 +164,7 @@ def call_arguments(
     """
     parameters, hints = parameters_of(function), hints_of(function)
     known = {p.name for p in parameters}
+    has_rest = any(p.kind == REST for p in parameters)
     for name in injected:
         if name not in known:
             raise ArgumentError(f"inject.{name}", "the definition has no such parameter")
@@ -176,9 +177,8 @@ def call_arguments(
             value = values.convert(hint, argument.value, argument.field)
         except values.TypeMismatchError as error:
             raise ArgumentError(error.field, error.message) from None
-        if argument.field.startswith("input.args") and _kind(parameters, argument.parameter) in {POSITIONAL, REST}:
-            positional.append(value)
-        elif argument.field.startswith("input.args") and any(p.kind == REST for p in parameters):
+        by_position = argument.field.startswith("input.args")
+        if by_position and (has_rest or _kind(parameters, argument.parameter) == POSITIONAL):
             positional.append(value)
         else:
             named[argument.parameter] = value

@@ -5,7 +5,7 @@ pydantic model or carries constraints (`Annotated[int, Field(gt=0)]`), the pydan
 """
 
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import json
@@ -23,18 +23,18 @@ _SCALARS: Final[dict[Any, dict[str, Any]]] = {
     float: {"type": "number"},
     str: {"type": "string"},
     type(None): {"type": "null"},
-    datetime.datetime: {"type": "string", "format": "date-time"},
-    datetime.date: {"type": "string", "format": "date"},
-    datetime.time: {"type": "string", "format": "time"},
+    dt.datetime: {"type": "string", "format": "date-time"},
+    dt.date: {"type": "string", "format": "date"},
+    dt.time: {"type": "string", "format": "time"},
     decimal.Decimal: {"type": ["string", "number"]},
     pathlib.Path: {"type": "string", "format": "path"},
     pathlib.PurePath: {"type": "string", "format": "path"},
     uuid.UUID: {"type": "string", "format": "uuid"},
 }
 _FROM_TEXT: Final[dict[Any, Callable[[str], Any]]] = {
-    datetime.datetime: datetime.datetime.fromisoformat,
-    datetime.date: datetime.date.fromisoformat,
-    datetime.time: datetime.time.fromisoformat,
+    dt.datetime: dt.datetime.fromisoformat,
+    dt.date: dt.date.fromisoformat,
+    dt.time: dt.time.fromisoformat,
     decimal.Decimal: decimal.Decimal,
     pathlib.Path: pathlib.Path,
     pathlib.PurePath: pathlib.PurePath,
@@ -80,7 +80,9 @@ def schema_of(hint: Any) -> dict[str, Any]:  # noqa: PLR0911  one line a kind of
     return _class_schema(origin or hint, args, hint)
 
 
-def _class_schema(kind: Any, args: tuple[Any, ...], hint: Any) -> dict[str, Any]:
+def _class_schema(  # noqa: PLR0911  one line a kind of type
+    kind: Any, args: tuple[Any, ...], hint: Any
+) -> dict[str, Any]:
     if not isinstance(kind, type):
         return {}
     if issubclass(kind, enum.Enum):
@@ -113,7 +115,7 @@ def _fields(kind: Any) -> tuple[dict[str, Any], set[str]]:
     return hints, set(kind.__required_keys__)
 
 
-def convert(hint: Any, value: Any, field: str) -> Any:  # noqa: C901, PLR0911  one branch a kind of type
+def convert(hint: Any, value: Any, field: str) -> Any:  # noqa: PLR0911  one branch a kind of type
     """The JSON value as the annotated type. Raises TypeMismatchError naming the field."""
     if hint in (Any, object) or isinstance(hint, typing.TypeVar | str):
         return value
@@ -263,9 +265,9 @@ def _to_json(value: Any) -> Any:  # noqa: PLR0911  one line a kind of type
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+    if isinstance(value, dt.datetime | dt.date | dt.time):
         return value.isoformat()
-    if isinstance(value, datetime.timedelta):
+    if isinstance(value, dt.timedelta):
         return value.total_seconds()
     if isinstance(value, decimal.Decimal | pathlib.PurePath | uuid.UUID):
         return str(value)

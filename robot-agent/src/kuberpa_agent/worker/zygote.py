@@ -52,14 +52,14 @@ class Zygote:
         errors = discovery.load(builtin=self._builtin)
         if threading.active_count() > 1 or any(name in sys.modules for name in _PATCHERS):
             os.set_inheritable(self._fd, True)
-            os.execv(sys.executable, [*_command_line(), *sys.argv[1:], "--cold"])
+            os.execv(sys.executable, [*_command_line(), *sys.argv[1:], "--cold"])  # noqa: S606  itself
         return {"definitions": discovery.describe(builtin=self._builtin), "errors": errors}
 
     def _discover_in_a_fork(self) -> dict[str, Any]:
         read_end, write_end = os.pipe()
         pid = os.fork()
         if pid == 0:
-            found = {"errors": discovery.load(builtin=self._builtin)}
+            found: dict[str, Any] = {"errors": discovery.load(builtin=self._builtin)}
             found["definitions"] = discovery.describe(builtin=self._builtin)
             with os.fdopen(write_end, "w") as file:
                 json.dump(found, file)
@@ -68,8 +68,9 @@ class Zygote:
         with os.fdopen(read_end) as file:
             text = file.read()
         os.waitpid(pid, 0)
-        found = json.loads(text or '{"definitions": [], "errors": ["the import of the packages crashed"]}')
-        return dict(found)
+        if not text:
+            return {"definitions": [], "errors": ["the import of the packages crashed"]}
+        return dict(json.loads(text))
 
     def _fork(self, directory: Path) -> int:
         pid = os.fork()

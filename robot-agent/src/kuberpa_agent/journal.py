@@ -1,0 +1,99 @@
+"""job.json, which makes a start unrepeatable, and exit.json of runs that have no shim to write it."""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from kuberpa import wire
+from kuberpa.activity import MAX_RESULT_BYTES
+from kuberpa_agent.definitions import Known
+from kuberpa_agent.platform import selected
+from kuberpa_agent.runs import Run, last_seq
+from kuberpa_agent.sdk.credentials import SECRETS_DIR_VARIABLE
+from kuberpa_agent.worker import rundir
+
+_MARGIN: Final = 0.2
+"""Part of lost_after_seconds by which a shim without contact is early, so that nothing runs twice."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """What all jobs of an agent have in common."""
+
+    state_dir: Path
+    files_dir: Path
+    secrets_dir: Path | None
+    output_limit_bytes: int
+
+    @property
+    def lease(self) -> Path:
+        """File that says when the panel was last in contact."""
+        return self.state_dir / "lease.json"
+
+
+def document(  # noqa: PLR0913  what a job is made of
+    name: str,
+    job: wire.Start,
+    target: Known,
+    places: Places,
+    *,
+    packages: str,
+    programs: Path | None,
+    lost_after: float,
+) -> dict[str, Any]:
+    """job.json: all that a shim and a payload need to know. `programs`: folder of the robot's packages' programs."""
+    environment = {
+        "KUBERPA_ITEM_NAME": job.name,
+        "KUBERPA_ITEM_NAMESPACE": job.namespace,
+        "KUBERPA_ITEM_UID": job.uid,
+        "KUBERPA_ATTEMPT": str(job.attempt),
+    }
+    if places.secrets_dir is not None:
+        environment[SECRETS_DIR_VARIABLE] = str(places.secrets_dir)
+    if programs is not None:
+        environment["PATH"] = os.pathsep.join(filter(None, [str(programs), os.environ.get("PATH")]))
+        environment["VIRTUAL_ENV"] = str(programs.parent)
+    return {
+        "run": name,
+        "start": json.loads(job.model_dump_json(by_alias=True)),
+        "kind": target.kind,
+        "builtin": target.builtin,
+        "packages": packages,
+        "mayDetach": target.may_detach,
+        "acceptedAt": time.time(),
+        "graceSeconds": job.grace_period_seconds,
+        "timeoutSeconds": job.timeout_seconds,
+        "orphanAfterSeconds": lost_after * (1 - _MARGIN) if job.retryable else None,
+        "leaseFile": str(places.lease),
+        "filesDir": str(places.files_dir),
+        "outputLimitBytes": places.output_limit_bytes,
+        "resultLimitBytes": MAX_RESULT_BYTES,
+        "env": environment,
+    }
+
+
+def write(directory: Path, job: dict[str, Any]) -> None:
+    """Make a new run directory durable, whole or not at all. Raises OSError, FileExistsError among them."""
+    directory.mkdir(mode=0o700)
+    rundir.write_json(directory / rundir.JOB, job, durable=True)
+    rundir.sync_directory(directory.parent)
+
+
+def write_exit(run: Run, reason: str, message: str, survivors: tuple[int, ...]) -> None:
+    """Failed, for a run without a shim."""
+    now = time.time()
+    result = {
+        "outcome": "Failed",
+        "reason": reason,
+        "message": message,
+        "survivors": list(survivors),
+        "lastSeq": last_seq(run.directory),
+        "runSeconds": max(0.0, now - (run.state or {}).get("startedAt", now)),
+        "endedAt": now,
+        "endedMonotonic": time.monotonic(),
+        "boot": selected().boot_id(),
+    }
+    rundir.write_json(run.directory / rundir.EXIT, result, durable=True)
