@@ -19,7 +19,7 @@ from kuberpa.client import ApiError, ConflictError, ForbiddenError, InvalidError
 from kuberpa.failpoints import Failpoint, reach
 from kuberpa.reasons import Reason
 from kuberpa.robot import Robot
-from kuberpa.schedule import Schedule
+from kuberpa.schedule import Schedule, ScheduleStatus
 from kuberpa_operator.adapters.api import Api, Body
 from kuberpa_operator.adapters.cluster import NotLeadingError
 from kuberpa_operator.adapters.events import Subject
@@ -89,6 +89,7 @@ class Reconciler:
     leading: bool = False
     _fresh: frozenset[str] = frozenset()
     _pace: Pace = field(default_factory=lambda: Pace(EXPLANATIONS_PER_SECOND))
+    _confirmed: set[str] = field(default_factory=set)
     _stale: set[WorkKey] = field(default_factory=set)
     _offered_at: dict[str, float] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -121,6 +122,7 @@ class Reconciler:
         removed = self._store(kind).drop(uid)
         self.gatherer.forget(uid)
         self._offered_at.pop(uid, None)
+        self._confirmed.discard(uid)
         if kind != "Pod":
             self.queue.forget((kind, uid))  # type: ignore[arg-type]
         if removed is None or not self.leading:
@@ -356,6 +358,8 @@ class Reconciler:
     async def _act(self, key: WorkKey, subject: Any, decision: Decision) -> None:
         kind, uid = key
         meta = subject.metadata
+        if decision.rule == FIRE and not await self._confirm(key, subject):
+            return
         about = Subject(kind, meta.namespace, meta.name, uid)
         for effect in decision.effects:
             change = await self._perform(effect, about)
@@ -373,6 +377,21 @@ class Reconciler:
             if body is not None:
                 self.observe(kind, body)
         self._measure(kind, subject, decision)
+
+    async def _confirm(self, key: WorkKey, subject: Any) -> bool:
+        """Before this leader's first firing of a Schedule: whether what it knows is what the API server has.
+
+        Its predecessor may have fired, and recorded it, after this replica last heard of the Schedule.
+        """
+        if key[1] in self._confirmed:
+            return True
+        body = await self.api.get(RESOURCES[key[0]], subject.metadata.namespace, subject.metadata.name)
+        self._confirmed.add(key[1])
+        if body["metadata"]["resourceVersion"] == subject.metadata.resource_version:
+            return True
+        self.observe(key[0], body)
+        self.queue.add(key)
+        return False
 
     async def _perform(self, effect: Effect, about: Subject) -> tuple[str, Body] | None:
         try:
@@ -456,8 +475,14 @@ class Reconciler:
             offered = self._offered_at.pop(subject.metadata.uid, None)
             if offered is not None:
                 self.metrics.dispatch_seconds.observe(self.gatherer.clock.monotonic() - offered)
+        if kind == "Schedule" and decision.rule == FIRE and isinstance(decision.status, ScheduleStatus):
+            since = subject.status.last_schedule_time
+            for entry in decision.status.missed:
+                if since is None or entry.time > since:
+                    self.metrics.misses.labels(entry.reason).inc()
 
 
+FIRE: Final = rule_name(schedule.fire)
 REPLACED_AFTER_END: Final = rule_name(robot.replace_ended)
 FAILPOINTS: Final[dict[tuple[str, str], tuple[Failpoint | None, Failpoint | None]]] = {
     ("ActivityItem", "assign"): (Failpoint.ASSIGN_BEFORE, Failpoint.ASSIGN_AFTER),

@@ -1,0 +1,154 @@
+"""An API server in memory, for tests that need no real one. It passes the same contract tests as the real one."""
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kuberpa.client import ConflictError, Listing, NotFoundError, Resource
+from kuberpa_operator.adapters.api import Body
+from kuberpa_operator.adapters.clock import Clock
+
+WITH_STATUS: Final = frozenset({"robots", "activityitems", "schedules", "pods"})
+Watcher = Callable[[str, str, Body], None]
+"""Receives resource plural, type (ADDED, MODIFIED, DELETED) and body."""
+_Slot = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class MemoryApi:
+    """Objects by resource, namespace and name, with versions, preconditions and the status subresource."""
+
+    clock: Clock
+    watchers: list[Watcher] = field(default_factory=list)
+    requests: list[tuple[str, str, str]] = field(default_factory=list)
+    """Verb, plural (with subresource) and name of every request that writes."""
+    fail: Callable[[str, str], Exception | None] = lambda verb, plural: None  # noqa: ARG005  a default that never fails
+    """Asked before each request, with verb and plural, for an error to raise."""
+    _objects: dict[_Slot, Body] = field(default_factory=dict)
+    _versions: Any = field(default_factory=lambda: itertools.count(1))
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
+        """One object."""
+        self._maybe_fail("get", resource)
+        return copy.deepcopy(self._present(resource, namespace, name))
+
+    async def list_all(self, resource: Resource, namespace: str | None = None, **query: str) -> Listing:
+        """A whole collection; of selectors, `key` and `key=value` are understood."""
+        self._maybe_fail("list", resource)
+        label, _, value = query.get("labelSelector", "").partition("=")
+        items = [
+            copy.deepcopy(body)
+            for (plural, home, _), body in self._objects.items()
+            if plural == resource.plural and namespace in {None, home} and _selected(body, label, value)
+        ]
+        return Listing(items, str(next(self._versions)))
+
+    async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
+        """Create an object."""
+        name = body["metadata"]["name"]
+        self._note("create", resource, name)
+        slot = (resource.plural, namespace or "", name)
+        if slot in self._objects:
+            raise ConflictError(f'{resource.plural} "{name}" already exists', status=409, reason="AlreadyExists")
+        number = next(self._versions)
+        created = copy.deepcopy(body)
+        if resource.plural in WITH_STATUS:
+            created.pop("status", None)
+        created["metadata"] |= {
+            "namespace": namespace or "",
+            "uid": f"uid-{number}",
+            "generation": 1,
+            "creationTimestamp": self.clock.now().replace(microsecond=0).isoformat(),
+        }
+        return self._store(slot, created, "ADDED", number)
+
+    async def replace(self, resource: Resource, namespace: str | None, body: Body) -> Body:
+        """Put an object at its resourceVersion."""
+        name = body["metadata"]["name"]
+        self._note("update", resource, name)
+        present = self._present(resource, namespace, name)
+        self._check(present, body["metadata"])
+        return self._store((resource.plural, namespace or "", name), copy.deepcopy(body), "MODIFIED")
+
+    async def merge(
+        self, resource: Resource, namespace: str | None, name: str, patch: Body, *, subresource: str = ""
+    ) -> Body:
+        """JSON Merge Patch."""
+        self._note("patch", resource, name, subresource)
+        present = self._present(resource, namespace, name)
+        self._check(present, patch.get("metadata", {}))
+        part = {key: value for key, value in patch.items() if (key == "status") is (subresource == "status")}
+        merged = _merge(copy.deepcopy(present), {k: v for k, v in part.items() if k != "metadata"})
+        if merged == present:
+            return copy.deepcopy(present)
+        if merged.get("spec") != present.get("spec"):
+            merged["metadata"]["generation"] = present["metadata"].get("generation", 0) + 1
+        return self._store((resource.plural, namespace or "", name), merged, "MODIFIED")
+
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str = "",
+        grace_seconds: int | None = None,  # noqa: ARG002  everything goes at once here
+    ) -> None:
+        """Delete an object."""
+        self._note("delete", resource, name)
+        present = self._present(resource, namespace, name)
+        if uid and present["metadata"]["uid"] != uid:
+            raise ConflictError(f"the UID is not {uid}", status=409, reason="Conflict")
+        del self._objects[(resource.plural, namespace or "", name)]
+        self._tell(resource.plural, "DELETED", present)
+
+    def _present(self, resource: Resource, namespace: str | None, name: str) -> Body:
+        try:
+            return self._objects[(resource.plural, namespace or "", name)]
+        except KeyError:
+            raise NotFoundError(f'{resource.plural} "{name}" not found', status=404, reason="NotFound") from None
+
+    def _check(self, present: Body, wanted: Body) -> None:
+        for precondition in ("resourceVersion", "uid"):
+            if wanted.get(precondition, present["metadata"][precondition]) != present["metadata"][precondition]:
+                raise ConflictError(f"the {precondition} has moved", status=409, reason="Conflict")
+
+    def _store(self, slot: _Slot, body: Body, kind: str, number: int | None = None) -> Body:
+        body["metadata"]["resourceVersion"] = str(number or next(self._versions))
+        self._objects[slot] = body
+        self._tell(slot[0], kind, body)
+        return copy.deepcopy(body)
+
+    def _tell(self, plural: str, kind: str, body: Body) -> None:
+        for watcher in list(self.watchers):
+            watcher(plural, kind, copy.deepcopy(body))
+
+    def _note(self, verb: str, resource: Resource, name: str, subresource: str = "") -> None:
+        self._maybe_fail(verb, resource)
+        plural = f"{resource.plural}/{subresource}" if subresource else resource.plural
+        self.requests.append((verb, plural, name))
+
+    def _maybe_fail(self, verb: str, resource: Resource) -> None:
+        error = self.fail(verb, resource.plural)
+        if error is not None:
+            raise error
+
+
+def _selected(body: Body, label: str, value: str) -> bool:
+    labels = body["metadata"].get("labels", {})
+    return not label or (label in labels and value in {"", labels[label]})
+
+
+def _merge(target: Body, patch: Body) -> Body:
+    """RFC 7396."""
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, dict):
+            present = target.get(key)
+            target[key] = _merge(present if isinstance(present, dict) else {}, value)
+        else:
+            target[key] = value
+    return target
