@@ -115,6 +115,7 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._late_ends: dict[RunKey, End] = {}
         self._pumped = False
+        self._closed = False
         self._contact_at = float("-inf")
 
     async def run(self) -> None:
@@ -133,6 +134,7 @@ class Agent:
         reserve = min(5.0, grace_seconds / 4)
         self._session.draining = True
         await self._runner.close(mode, grace_seconds - reserve)
+        self._closed = True
         with suppress(TimeoutError):
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
                 async with self._moved:
@@ -289,10 +291,8 @@ class Agent:
                 self._runner.acknowledge(uid, token, seq)
             case Forget((uid, token)):
                 await self._runner.forget(uid, token)
-            case Replay(None):
+            case Replay() if not self._closed:
                 self._runner.replay()
-            case Replay((uid, token)):
-                self._runner.replay(uid, token)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._guard(work))
@@ -310,26 +310,34 @@ class Agent:
     async def _begin(self, job: wire.Start) -> None:
         key = (job.uid, job.token)
         try:
+            held = await self._start(key, job)
+        finally:
+            end = self._late_ends.pop(key, None)
+        if held and end is not None:
+            await self._end(end)
+
+    async def _start(self, key: RunKey, job: wire.Start) -> bool:
+        """Whether the executor holds the attempt now."""
+        try:
             await self._runner.start(job)
         except errors.DuplicateError as error:
             if error.forgotten:
-                self._session.refused(
-                    key, error.reason, "it ran before and its result was acknowledged: see the archive"
-                )
-            else:
-                self._session.begun(key)
-                self._runner.replay(*key)
+                self._session.refused(key, error.reason, "its result was acknowledged before: see the archive")
+                return False
+            self._session.begun(key)
+            self._runner.replay(*key)
         except errors.StoppedBeforeStartError:
             self._session.ended_before_start(key)
+            return False
         except errors.RefusedError as error:
             self._session.refused(key, error.reason, str(error))
+            return False
         except Exception as error:
             self._session.refused(key, Reason.START_FAILED, f"{type(error).__name__}: {error}")
             raise
         else:
             self._session.begun(key)
-        if (end := self._late_ends.pop(key, None)) is not None:
-            await self._end(end)
+        return True
 
     async def _end(self, action: End) -> None:
         uid, token = action.key
@@ -339,10 +347,16 @@ class Agent:
             else:
                 await self._runner.stop(uid, token, action.grace_seconds)
         except errors.UnknownRunError:
-            if self._session.is_starting(action.key):
-                self._late_ends[action.key] = action
-            else:
+            if not self._session.is_starting(action.key):
                 self._session.ended_before_start(action.key, killed=action.grace_seconds is None)
+                return
+        if self._session.is_starting(action.key):
+            # The start may have passed the point where it looks for a stop: said again once it is through.
+            self._late_ends[action.key] = _sterner(action, self._late_ends.get(action.key))
             return
         if any((run.uid, run.token) == action.key and not run.running for run in self._runner.runs()):
             self._runner.replay(uid, token)
+
+
+def _sterner(new: End, old: End | None) -> End:
+    return old if old is not None and old.grace_seconds is None else new

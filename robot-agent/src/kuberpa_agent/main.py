@@ -11,6 +11,7 @@ from kuberpa_agent.agent import Agent, local_facts
 from kuberpa_agent.connection import Endpoint
 from kuberpa_agent.errors import StateDirInUseError
 from kuberpa_agent.executor import CloseMode, Executor
+from kuberpa_agent.launcher import WorkerError
 from kuberpa_agent.logs import set_up_logging
 from kuberpa_agent.settings import AgentSettings, SettingsError, describe_variables, read_settings
 from kuberpa_agent.shutdown import Shutdown
@@ -73,6 +74,6 @@ def main(argv: list[str] | None = None) -> int:
     set_up_logging(settings.log_level)
     try:
         return asyncio.run(serve(settings))
-    except StateDirInUseError as error:
+    except (StateDirInUseError, WorkerError) as error:
         log.error("%s", error)  # noqa: TRY400  the message says it all
         return 1

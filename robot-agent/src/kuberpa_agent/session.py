@@ -86,9 +86,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Report everything unacknowledged again: of one attempt, or of all (None)."""
-
-    key: RunKey | None = None
+    """Report everything unacknowledged again, with definitions and packages."""
 
 
 Action = Configure | Begin | End | Acknowledge | Forget | Replay

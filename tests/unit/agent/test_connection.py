@@ -459,3 +459,33 @@ def test_a_token_file_must_hold_one_bearer_token_and_its_content_is_not_told(tmp
 def test_a_missing_token_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConnectError, match="token: No such file or directory"):
         read_token(tmp_path / "token")
+
+
+class _SlowToStart(SimulatedRuns):
+    """Takes an attempt only when told to, and does not know of a stop that comes before."""
+
+    def __init__(self) -> None:
+        super().__init__(Plan(), random.Random(1))
+        self.go = asyncio.Event()
+
+    async def start(self, job: wire.Start) -> None:
+        await self.go.wait()
+        await super().start(job)
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [(wire.Stop(uid="a", token=1), Outcome.STOPPED), (wire.Kill(uid="a", token=1), Outcome.KILLED)],
+)
+async def test_a_stop_that_meets_a_start_under_way_is_not_lost(
+    panel: ScriptedPanel, token_file: Path, end: wire.Stop | wire.Kill, outcome: Outcome
+) -> None:
+    runs = _SlowToStart()
+    async with running(Agent(Endpoint(websocket_url(panel.url), token_file), runs, FACTS)):
+        link = await panel.connected()
+        await link.send(start("a", "sim.sleep", 600))
+        await link.send(end)
+        await link.send(start("b", "no.such"))
+        runs.go.set()
+        await panel.until(lambda: ("a", 1) in panel.finished)
+    assert panel.finished["a", 1].outcome is outcome
