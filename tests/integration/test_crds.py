@@ -4,10 +4,10 @@ import re
 from typing import Any
 
 import pytest
-
-from kuberpa.cel import PATTERNS, RULES
 from tests.support.cluster import Cluster
 from tests.support.resources import Body, create, created, manifest, merged, patch, read
+
+from kuberpa.cel import PATTERNS, RULES
 
 ITEM = ("ActivityItem",)
 SELECTOR: Body = {"robotRef": None, "robotSelector": {"matchLabels": {"team": "a"}}}

@@ -1,0 +1,299 @@
+"""The admission policies, tried by ordinary users: who may run and stop what, and who is said to have done it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.support.cluster import Cluster
+from tests.support.faults import eventually
+from tests.support.resources import (
+    SHORTEST_ITEM,
+    Body,
+    create,
+    created,
+    manifest,
+    patch,
+    patch_status,
+    read,
+    unique,
+)
+
+KUBERPA = "system:serviceaccount:kuberpa-system:"
+OPERATOR, PANEL = f"{KUBERPA}kuberpa-operator", f"{KUBERPA}kuberpa-panel"
+CREATED_BY, CHANGED_BY = "kuberpa.dev/created-by", "kuberpa.dev/changed-by"
+ON_BEHALF_OF = "kuberpa.dev/on-behalf-of"
+ANYWHERE: Body = {"robotSelector": {}, "def": "os.command"}
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody whom the administrator impersonates."""
+
+    name: str
+
+    @property
+    def flag(self) -> str:
+        return f"--as={self.name}"
+
+
+# May write activityitems and schedules, and has robots/run and robots/stop on `mine` only.
+LIMITED = User("limited")
+# Bound to kuberpa-operate.
+OPERATES = User("operates")
+# Bound to kuberpa-admin.
+ADMIN = User("admin")
+
+
+@pytest.fixture(scope="module")
+def policed(installed: Cluster) -> Iterator[Cluster]:
+    """A cluster whose policies are enforced, with three ordinary users in the namespace default."""
+    verbs = "--verb=get,create,patch,update,delete"
+    role, bind = ("create", "role"), ("create", "rolebinding")
+    installed.kubectl(*role, "writes", verbs, "--resource=activityitems.kuberpa.dev,schedules.kuberpa.dev")
+    for right in ("run", "stop"):
+        resource = f"--resource=robots.kuberpa.dev/{right}"
+        installed.kubectl(*role, f"{right}s-mine", "--verb=create", resource, "--resource-name=mine")
+        installed.kubectl(*bind, f"{right}s-mine", f"--role={right}s-mine", f"--user={LIMITED.name}")
+    installed.kubectl(*bind, "writes", "--role=writes", f"--user={LIMITED.name}")
+    installed.kubectl(*bind, "operates", "--clusterrole=kuberpa-operate", f"--user={OPERATES.name}")
+    installed.kubectl(*bind, "admin", "--clusterrole=kuberpa-admin", f"--user={ADMIN.name}")
+    wanted = (
+        (LIMITED, manifest("ActivityItem", ANYWHERE), "robots/run"),
+        (ADMIN, manifest("ActivityItem", ANYWHERE | {"input": {"x": 1}}), "unknown field"),
+        (ADMIN, manifest("Robot", annotations={ON_BEHALF_OF: "x"}), ON_BEHALF_OF),
+        (ADMIN, manifest("Robot", annotations={CREATED_BY: "x"}), "Warning"),
+    )
+    for user, body, words in wanted:
+        eventually(
+            lambda user=user, body=body, words=words: (  # type: ignore[misc]
+                words in create(installed, body, user.flag, "--dry-run=server").stderr
+            ),
+            f"the policies are enforced: {words}",
+        )
+    return installed
+
+
+def on(robot: str, **more: Any) -> Body:
+    """The spec of an activity for one robot."""
+    return SHORTEST_ITEM | {"robotRef": {"name": robot}} | more
+
+
+def schedule_of(spec: Body) -> Body:
+    return {"schedules": ["@daily"], "action": {"activity": {"spec": spec}}}
+
+
+def annotations(body: Body) -> dict[str, str]:
+    found: dict[str, str] = body["metadata"].get("annotations", {})
+    return found
+
+
+class TestRun:
+    def test_a_robot_that_one_may_run_is_run(self, policed: Cluster) -> None:
+        created(policed, manifest("ActivityItem", on("mine")), LIMITED.flag)
+
+    def test_another_robot_is_refused_naming_field_user_and_right(self, policed: Cluster) -> None:
+        run = create(policed, manifest("ActivityItem", on("yours")), LIMITED.flag)
+        assert "(Forbidden)" in run.stderr
+        assert "spec.robotRef.name: user limited may not run activities on robot yours" in run.stderr
+        assert "the verb create on robots/run" in run.stderr
+
+    def test_a_selector_needs_the_right_on_all_robots(self, policed: Cluster) -> None:
+        run = create(policed, manifest("ActivityItem", ANYWHERE), LIMITED.flag)
+        assert (
+            "spec.robotSelector: user limited may not run activities on every robot of namespace default" in run.stderr
+        )
+        created(policed, manifest("ActivityItem", ANYWHERE), OPERATES.flag)
+
+    def test_a_right_in_one_namespace_is_none_in_another(self, policed: Cluster) -> None:
+        namespace = unique("other")
+        policed.kubectl("create", "namespace", namespace)
+        policed.kubectl("create", "rolebinding", "admin", "--clusterrole=kuberpa-admin", "--user=else", "-n", namespace)
+        run = create(policed, manifest("ActivityItem", on("mine")), LIMITED.flag, "-n", namespace)
+        assert "forbidden" in run.stderr
+        created(policed, manifest("ActivityItem", on("mine")), "--as=else", "-n", namespace)
+
+    def test_priority_is_changed_only_by_who_may_run(self, policed: Cluster) -> None:
+        item = created(policed, manifest("ActivityItem", on("yours")), OPERATES.flag)
+        run = patch(policed, item, {"spec": {"priority": 9}}, LIMITED.flag)
+        assert "may not run activities on robot yours" in run.stderr
+        assert patch(policed, item, {"spec": {"priority": 9}}, OPERATES.flag).returncode == 0
+
+    def test_labels_are_changed_without_the_right_to_run(self, policed: Cluster) -> None:
+        item = created(policed, manifest("ActivityItem", on("yours")), OPERATES.flag)
+        assert patch(policed, item, {"metadata": {"labels": {"a": "b"}}}, LIMITED.flag).returncode == 0
+
+    def test_a_schedules_author_needs_the_right_to_run_its_target(self, policed: Cluster) -> None:
+        created(policed, manifest("Schedule", schedule_of(on("mine"))), LIMITED.flag)
+        run = create(policed, manifest("Schedule", schedule_of(on("yours"))), LIMITED.flag)
+        assert "spec.action.activity.spec.robotRef.name: user limited may not run" in run.stderr
+        run = create(policed, manifest("Schedule", schedule_of(ANYWHERE)), LIMITED.flag)
+        assert "spec.action.activity.spec.robotSelector: user limited may not run" in run.stderr
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"schedules": ["@hourly"]},
+            {"suspend": True},
+            {"action": {"activity": {"spec": {"input": {"args": [["id"]]}}}}},
+        ],
+    )
+    def test_a_schedule_is_changed_only_by_who_may_run_its_target(self, policed: Cluster, change: Body) -> None:
+        schedule = created(policed, manifest("Schedule", schedule_of(on("yours"))), ADMIN.flag)
+        assert (
+            "may not run activities on robot yours" in patch(policed, schedule, {"spec": change}, LIMITED.flag).stderr
+        )
+        assert patch(policed, schedule, {"metadata": {"labels": {"a": "b"}}}, LIMITED.flag).returncode == 0
+        assert patch(policed, schedule, {"spec": change}, ADMIN.flag).returncode == 0
+
+    def test_a_schedule_is_not_redirected_to_a_robot_that_its_changer_may_not_run(self, policed: Cluster) -> None:
+        schedule = created(policed, manifest("Schedule", schedule_of(on("mine"))), LIMITED.flag)
+        change = {"spec": {"action": {"activity": {"spec": {"robotRef": {"name": "yours"}}}}}}
+        assert "may not run activities on robot yours" in patch(policed, schedule, change, LIMITED.flag).stderr
+
+    @pytest.mark.parametrize("account", [OPERATOR, PANEL])
+    def test_kuberpa_runs_and_stops_on_every_robot(self, policed: Cluster, account: str) -> None:
+        item = created(policed, manifest("ActivityItem", ANYWHERE), f"--as={account}")
+        assert patch(policed, item, {"spec": {"desiredState": "Stop"}}, f"--as={account}").returncode == 0
+
+
+class TestStop:
+    @pytest.mark.parametrize("state", ["Stop", "Kill"])
+    def test_an_activity_of_another_robot_is_not_stopped(self, policed: Cluster, state: str) -> None:
+        item = created(policed, manifest("ActivityItem", on("yours")), OPERATES.flag)
+        run = patch(policed, item, {"spec": {"desiredState": state}}, LIMITED.flag)
+        assert "spec.desiredState: user limited may not stop activities on robot yours" in run.stderr
+        assert "the verb create on robots/stop" in run.stderr
+        assert patch(policed, item, {"spec": {"desiredState": state}}, OPERATES.flag).returncode == 0
+
+    def test_an_activity_of_ones_own_robot_is_stopped(self, policed: Cluster) -> None:
+        item = created(policed, manifest("ActivityItem", on("mine")), OPERATES.flag)
+        assert patch(policed, item, {"spec": {"desiredState": "Stop"}}, LIMITED.flag).returncode == 0
+
+    @pytest.mark.parametrize(("robot", "allowed"), [("mine", True), ("yours", False), ("", False)])
+    def test_a_selected_activity_is_stopped_by_the_right_on_the_robot_that_has_it(
+        self, policed: Cluster, robot: str, allowed: bool
+    ) -> None:
+        item = created(policed, manifest("ActivityItem", ANYWHERE), OPERATES.flag)
+        lease = {"token": 1, "holder": "pod"}
+        assert patch_status(policed, item, {"phase": "Assigned", "robot": robot, "lease": lease}).returncode == 0
+        run = patch(policed, item, {"spec": {"desiredState": "Stop"}}, LIMITED.flag)
+        assert (run.returncode == 0) is allowed
+        assert allowed or f"may not stop activities on {f'robot {robot}' if robot else 'every robot'}" in run.stderr
+
+    def test_deleting_unfinished_work_needs_the_right_to_stop_it(self, policed: Cluster) -> None:
+        item = created(policed, manifest("ActivityItem", on("yours")), OPERATES.flag)
+        name = item["metadata"]["name"]
+        run = policed.try_kubectl("delete", "activityitem", name, LIMITED.flag)
+        assert "deleting an unfinished activity stops it: user limited may not stop" in run.stderr
+        run = policed.try_kubectl("delete", "activityitem", name, OPERATES.flag)
+        assert run.returncode == 0
+
+    def test_finished_work_is_deleted_without_the_right_to_stop(self, policed: Cluster) -> None:
+        item = created(policed, manifest("ActivityItem", on("yours")), OPERATES.flag)
+        assert patch_status(policed, item, {"phase": "Failed"}).returncode == 0
+        policed.kubectl("delete", "activityitem", item["metadata"]["name"], LIMITED.flag)
+
+    def test_work_is_not_given_an_owner_whose_end_would_stop_it(self, policed: Cluster) -> None:
+        item = created(policed, manifest("ActivityItem", on("yours")), OPERATES.flag)
+        owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-0000-0000-000000000000"}
+        run = patch(policed, item, {"metadata": {"ownerReferences": [owner]}}, LIMITED.flag)
+        assert "metadata.ownerReferences: an activity is deleted, and so stopped, with its owner" in run.stderr
+
+    @pytest.mark.parametrize(
+        "account", ["system:serviceaccount:kube-system:generic-garbage-collector", "system:kube-controller-manager"]
+    )
+    def test_kubernetes_itself_collects_garbage(self, policed: Cluster, account: str) -> None:
+        policed.kubectl("create", "rolebinding", unique("gc"), "--role=writes", f"--user={account}")
+        item = created(policed, manifest("ActivityItem", on("yours")), OPERATES.flag)
+        policed.kubectl("delete", "activityitem", item["metadata"]["name"], f"--as={account}")
+
+
+class TestInput:
+    @pytest.mark.parametrize(
+        ("kind", "path"), [("ActivityItem", "spec.input"), ("Schedule", "spec.action.activity.spec.input")]
+    )
+    def test_an_unknown_key_is_refused_naming_what_would_be_right(self, policed: Cluster, kind: str, path: str) -> None:
+        spec = on("r", input={"args": [], "arguments": ["x"]})
+        run = create(policed, manifest(kind, spec if kind == "ActivityItem" else schedule_of(spec)))
+        assert f"{path}.arguments: unknown field" in run.stderr
+        assert f"belong into {path}.args (a list), named ones into {path}.kwargs (an object)" in run.stderr
+
+    @pytest.mark.parametrize("value", ["x", "é"])
+    @pytest.mark.parametrize("kind", ["ActivityItem", "Schedule"])
+    def test_more_than_a_mebibyte_is_refused_saying_how_much_it_is(
+        self, policed: Cluster, kind: str, value: str
+    ) -> None:
+        width = len(value.encode())
+        for size, allowed in ((1_040_000, True), (1_060_000, False)):
+            spec = on("r", input={"args": [[value * (size // width)]]})
+            run = create(policed, manifest(kind, spec if kind == "ActivityItem" else schedule_of(spec)))
+            assert (run.returncode == 0) is allowed, run.stderr[-500:]
+            assert allowed or "bytes, at most 1048576 are allowed" in run.stderr
+
+    def test_many_small_values_count_too(self, policed: Cluster) -> None:
+        spec = on("r", input={"kwargs": {"rows": list(range(250_000))}})
+        assert "at most 1048576 are allowed" in create(policed, manifest("ActivityItem", spec)).stderr
+
+
+@pytest.mark.parametrize("kind", ["Robot", "ActivityItem", "Schedule"])
+class TestStamp:
+    def test_the_creator_is_who_created_it(self, policed: Cluster, kind: str) -> None:
+        assert annotations(created(policed, manifest(kind), ADMIN.flag))[CREATED_BY] == ADMIN.name
+
+    def test_a_forged_creator_is_overwritten_with_a_warning(self, policed: Cluster, kind: str) -> None:
+        body = manifest(kind, annotations={CREATED_BY: "mallory", "mine": "kept"})
+        run = create(policed, body, ADMIN.flag)
+        assert run.returncode == 0
+        assert f"metadata.annotations[{CREATED_BY}]: the manifest says mallory, but the creator is admin" in run.stderr
+        assert annotations(read(policed, body))[CREATED_BY] == ADMIN.name
+        assert annotations(read(policed, body))["mine"] == "kept"
+
+    @pytest.mark.parametrize("value", ["mallory", None])
+    def test_the_creator_cannot_be_changed_later(self, policed: Cluster, kind: str, value: str | None) -> None:
+        body = created(policed, manifest(kind), ADMIN.flag)
+        run = patch(policed, body, {"metadata": {"annotations": {CREATED_BY: value}}})
+        assert (f"metadata.annotations[{CREATED_BY}]: the manifest says" in run.stderr) is (value is not None)
+        assert annotations(read(policed, body))[CREATED_BY] == ADMIN.name
+
+    def test_a_manifest_with_a_forged_creator_can_be_applied_again(self, policed: Cluster, kind: str) -> None:
+        text = json.dumps(manifest(kind, annotations={CREATED_BY: "mallory"}))
+        for _ in range(2):
+            policed.kubectl("apply", "-f", "-", ADMIN.flag, stdin=text)
+        assert annotations(read(policed, json.loads(text)))[CREATED_BY] == ADMIN.name
+
+    def test_who_changed_the_spec_is_stamped(self, policed: Cluster, kind: str) -> None:
+        body = created(policed, manifest(kind, annotations={CHANGED_BY: "mallory"}), ADMIN.flag)
+        assert CHANGED_BY not in annotations(body)
+        change = {"Robot": {"concurrency": 2}, "ActivityItem": {"priority": 1}, "Schedule": {"suspend": True}}[kind]
+        assert patch(policed, body, {"spec": change}, ADMIN.flag).returncode == 0
+        assert annotations(read(policed, body))[CHANGED_BY] == ADMIN.name
+        relabel = {"metadata": {"labels": {"a": "b"}, "annotations": {CHANGED_BY: "mallory"}}}
+        assert patch(policed, body, relabel).returncode == 0
+        assert annotations(read(policed, body))[CHANGED_BY] == ADMIN.name
+
+    def test_nobody_else_names_a_user_to_act_for(self, policed: Cluster, kind: str) -> None:
+        run = create(policed, manifest(kind, annotations={ON_BEHALF_OF: "boss"}), ADMIN.flag)
+        assert f"metadata.annotations[{ON_BEHALF_OF}]: only kuberpa itself may set or change" in run.stderr
+        assert "user admin must leave it out" in run.stderr
+        body = created(policed, manifest(kind), ADMIN.flag)
+        run = patch(policed, body, {"metadata": {"annotations": {ON_BEHALF_OF: "boss"}}}, ADMIN.flag)
+        assert "user admin must leave it as it is" in run.stderr
+
+
+@pytest.mark.parametrize("account", [OPERATOR, PANEL])
+def test_kuberpa_names_the_user_it_acts_for_and_nobody_takes_that_away(policed: Cluster, account: str) -> None:
+    body = manifest("ActivityItem", annotations={ON_BEHALF_OF: "anna"})
+    item = created(policed, body, f"--as={account}")
+    assert annotations(item) == {ON_BEHALF_OF: "anna", CREATED_BY: account}
+    for value in ("boss", None):
+        run = patch(policed, item, {"metadata": {"annotations": {ON_BEHALF_OF: value}}}, ADMIN.flag)
+        assert "must leave it as it is" in run.stderr
+    assert patch(policed, item, {"spec": {"desiredState": "Stop"}}, ADMIN.flag).returncode == 0
+
+
+def test_a_broken_spec_is_explained_by_its_schema_not_by_a_policy(policed: Cluster) -> None:
+    body = created(policed, manifest("Robot"), ADMIN.flag)
+    run = patch(policed, body, {"spec": None}, ADMIN.flag)
+    assert "spec: Required value" in run.stderr
