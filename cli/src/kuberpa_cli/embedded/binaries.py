@@ -228,10 +228,11 @@ def _environment(cache: Path) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if name not in {"GOOS", "GOARCH", "GOROOT"}}
     env |= {
         "CGO_ENABLED": "0",
-        "GOCACHE": str(cache / "go-build"),
         "GOFLAGS": "-mod=readonly -modcacherw -buildvcs=false",
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
     }
+    # A Go developer's own caches are used, and stay; others get caches that are removed after the build.
     env.setdefault("GOMODCACHE", str(cache / "go-mod"))
+    env.setdefault("GOCACHE", str(cache / "go-build"))
     return env

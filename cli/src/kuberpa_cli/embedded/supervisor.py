@@ -7,6 +7,7 @@ to half a minute and is forgotten after a minute of good running.
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +152,7 @@ class Supervisor:
             await asyncio.wait({probing})
             ended.cancel()
         child.kill_group()
+        self._children.pop(part.name, None)
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
     async def _become_ready(self, part: Part) -> None:
@@ -172,16 +174,15 @@ class Supervisor:
         raise PartFailedError("\n".join([f"{part.name} {what}. Its log ends with:", *lines, f"({log})"]))
 
     async def _end(self, part: Part) -> None:
-        task = self._tasks.get(part.name)
-        child = self._children.get(part.name)
-        if child and task and not task.done():
+        if child := self._children.get(part.name):
             self._tell(part.name, state=State.STOPPING)
             await child.stop(part.stop_signal, part.stop_seconds)
-        if task:
+        if task := self._tasks.get(part.name):
             task.cancel()
             await asyncio.wait({task})
-        if child:
-            child.kill_group()
+        # The task may have started a process after the first look.
+        if (late := self._children.get(part.name)) and late is not child:
+            await late.stop(signal.SIGKILL, part.stop_seconds)
         self._tell(part.name, state=State.STOPPED, pid=None)
 
     async def _needs(self, unit: Unit) -> None:

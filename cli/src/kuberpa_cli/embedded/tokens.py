@@ -34,7 +34,9 @@ async def keep_fresh(
     kubectl: Tool,
     accounts: tuple[Account, ...],
     say: Callable[[str], None],
+    *,
     life_seconds: int = LIFE_SECONDS,
+    retry_seconds: float = RETRY_SECONDS,
 ) -> None:
     """Renew each token at 80 % of its life until cancelled; a refusal is told and tried again."""
     wait = life_seconds * REFRESH_AT
@@ -46,4 +48,4 @@ async def keep_fresh(
                 await issue(kubectl, account, life_seconds)
             except KubectlError as error:
                 say(f"the token of {account.namespace}/{account.name} was not renewed yet: {error}")
-                wait = RETRY_SECONDS
+                wait = retry_seconds

@@ -20,13 +20,12 @@ from kuberpa_cli.runtime.backoff import Backoff
 from kuberpa_cli.runtime.environment import resolve
 from kuberpa_cli.runtime.executors import Agent, Executor, Launch
 from kuberpa_cli.runtime.pod import ContainerState, Phase, Pod, UnsupportedError
-from kuberpa_cli.runtime.records import Record, Records
+from kuberpa_cli.runtime.records import Records
 from kuberpa_cli.runtime.settings import Settings
 from kuberpa_cli.runtime.volumes import Home, Issued, Token
 
 log = logging.getLogger("kuberpa.runtime")
 
-REFRESH_AT = 0.8
 RETRY_SECONDS = 2.0
 CONFIG_MAPS = Resource("configmaps", "ConfigMap", "", "v1")
 _FETCHED = {"secrets": SECRETS, "configmaps": CONFIG_MAPS}
@@ -241,22 +240,17 @@ class Runner:
         if self._refreshing:
             self._refreshing.cancel()
         folders, tokens = await volumes.materialise(self._pod, self._home, self._fetch, self._issue)
-        self._refreshing = asyncio.create_task(self._refresh(tokens))
+        self._refreshing = asyncio.create_task(
+            volumes.keep_fresh(
+                self._home,
+                tokens,
+                self._issue,
+                log.warning,
+                now=lambda: clock.now().timestamp(),
+                sleep=asyncio.sleep,
+            )
+        )
         return folders, next((token.file for token in tokens if token.audience), None)
-
-    async def _refresh(self, tokens: dict[Token, Issued]) -> None:
-        """Replace each token when 80 % of its life is over (as kubelet's token manager does)."""
-        due = {token: _due(issued) for token, issued in tokens.items()}
-        while due:
-            token = min(due, key=lambda candidate: due[candidate])
-            await asyncio.sleep(max(0.0, due[token] - clock.now().timestamp()))
-            try:
-                issued = await self._issue(token)
-                self._home.put(token.file.parent, token.file.name, issued.token.encode())
-                due[token] = _due(issued)
-            except (ApiError, OSError) as error:
-                log.warning("token of %s/%s not renewed: %s", self._pod.namespace, self._pod.name, error)
-                due[token] = clock.now().timestamp() + RETRY_SECONDS
 
     async def _issue(self, token: Token) -> Issued:
         pod = self._pod
@@ -271,9 +265,3 @@ class Runner:
 
     async def _fetch(self, plural: str, name: str) -> Mapping[str, Any]:
         return await self._services.cluster.get(_FETCHED[plural], self._pod.namespace, name)
-
-
-def _due(issued: Issued) -> float:
-    """When to renew, in seconds since the epoch."""
-    life = (issued.expires - issued.issued).total_seconds()
-    return issued.issued.timestamp() + life * REFRESH_AT

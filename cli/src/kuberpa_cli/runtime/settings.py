@@ -1,7 +1,10 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from kuberpa_cli.embedded.paths import Paths
+
+
+LOCAL_NODES = frozenset({"local-linux", "local-windows"})
 
 
 @dataclass(frozen=True)
@@ -16,4 +19,4 @@ class Settings:
     simulated: bool = False
     first_backoff_seconds: float = 1.0
     shutdown_seconds: float = 5.0
-    nodes: frozenset[str] = field(default_factory=lambda: frozenset({"local-linux", "local-windows"}))
+    nodes: frozenset[str] = LOCAL_NODES

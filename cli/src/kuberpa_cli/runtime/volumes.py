@@ -14,12 +14,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from kuberpa.client import ApiError
 from kuberpa_cli.embedded import files
 from kuberpa_cli.embedded.child import User
+from kuberpa_cli.errors import KuberpaError
 from kuberpa_cli.runtime.environment import Fetch
 from kuberpa_cli.runtime.pod import Pod, UnsupportedError
 
 DEFAULT_TOKEN_SECONDS = 3600
+REFRESH_AT = 0.8
+RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,34 @@ async def materialise(
                 tokens[token] = await issue(token)
                 home.put(folder, wanted["path"], tokens[token].token.encode())
     return folders, tokens
+
+
+async def keep_fresh(  # noqa: PLR0913  clock and sleep are arguments
+    home: Home,
+    tokens: Mapping[Token, Issued],
+    issue: IssueToken,
+    say: Callable[[str], None],
+    *,
+    now: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]],
+) -> None:
+    """Replace each token when 80 % of its life is over (as kubelet's token manager does), until cancelled."""
+    due = {token: _due(issued) for token, issued in tokens.items()}
+    while due:
+        token = min(due, key=lambda candidate: due[candidate])
+        await sleep(max(0.0, due[token] - now()))
+        try:
+            issued = await issue(token)
+            home.put(token.file.parent, token.file.name, issued.token.encode())
+            due[token] = _due(issued)
+        except (ApiError, KuberpaError, OSError) as error:
+            say(f"token {token.file} not renewed: {error}")
+            due[token] = now() + RETRY_SECONDS
+
+
+def _due(issued: Issued) -> float:
+    """When to renew, in seconds since the epoch."""
+    return issued.issued.timestamp() + (issued.expires - issued.issued).total_seconds() * REFRESH_AT
 
 
 def _sources(volume: Mapping[str, Any]) -> list[Mapping[str, Any]]:

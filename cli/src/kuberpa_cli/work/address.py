@@ -15,7 +15,7 @@ LOCAL_TOKEN_SECONDS: Final = 24 * 3600
 HOW: Final = """\
 kuberpa's panel keeps the output of activities; this shell has to know where it is and who you are:
   with the embedded cluster:  eval "$(kuberpa env)"
-  with another one:           export KUBERPA_URL=https://panel.example.com KUBERPA_TOKEN="$(kubectl create token ME)\""""
+  with another one:           export KUBERPA_URL=https://panel.example KUBERPA_TOKEN="$(kubectl create token ME)\""""
 
 
 async def find_panel(cluster: Cluster | None, environ: Mapping[str, str] | None = None) -> Address:
