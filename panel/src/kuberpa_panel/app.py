@@ -11,6 +11,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from kuberpa import wire
+from kuberpa_panel import web
 from kuberpa_panel.panel import Panel, running
 from kuberpa_panel.settings import SESSION_KEY_MIN, Settings
 
@@ -27,12 +28,15 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.services = panel.services
             yield
 
-    app = FastAPI(title="kuberpa", lifespan=lifespan)
+    app = FastAPI(
+        title="kuberpa", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
+    )
     app.state.session_key = settings.session_key() or _own_key()
     app.router.routes.append(WebSocketRoute(wire.PATH, _agent))
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
     app.add_api_route("/readyz", _readyz, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
+    web.mount(app)
     return app
 
 

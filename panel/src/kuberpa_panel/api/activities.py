@@ -5,14 +5,12 @@ so neither part ever needs the other's order, and a page is one range of each.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, Final
 
 from pydantic import Field
 
 from kuberpa.activity import (
     FINAL_PHASES,
-    ON_ROBOT_PHASES,
     ActivityError,
     ActivityItem,
     ActivityPhase,
@@ -23,8 +21,6 @@ from kuberpa_panel.database.records import Attempt, PastActivity
 from kuberpa_panel.services.activities import requested_by
 
 PAGE_SIZE: Final = 50
-UNFINISHED: Final = tuple(phase for phase in ActivityPhase if phase not in FINAL_PHASES)
-RUNNING: Final = tuple(phase for phase in ActivityPhase if phase in ON_ROBOT_PHASES)
 
 
 class ActivityRow(Model):
@@ -82,6 +78,7 @@ class ActivityDetail(Model):
 class ActivityQuery(Model):
     """What to list. `text` is found in name, definition, robot, reason and creator."""
 
+    namespace: str = Field("", max_length=63)
     text: str = Field("", max_length=200)
     phase: tuple[ActivityPhase, ...] = ()
     definition: str = Field("", max_length=253)
@@ -204,10 +201,3 @@ def detail_of_past(past: PastActivity, attempts: tuple[Attempt, ...], result: An
         survivors=last.survivors if last else (),
         exists=False,
     )
-
-
-def ran_for(row: ActivityRow, now: datetime) -> str:
-    """How long it ran, or has been running; empty before the start."""
-    if row.started_at is None or (row.finished_at is None and row.phase not in ON_ROBOT_PHASES):
-        return ""
-    return text.duration((row.finished_at or now) - row.started_at)

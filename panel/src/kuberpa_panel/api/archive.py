@@ -1,9 +1,11 @@
 """Finished activities as lists ask for them: by what the viewer may see, several phases, and text."""
 
 import json
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
-from kuberpa.activity import FINAL_PHASES
+from kuberpa.activity import FINAL_PHASES, ActivityPhase
 from kuberpa_panel.api.access import Scope
 from kuberpa_panel.api.activities import ActivityQuery
 from kuberpa_panel.database.pool import Database
@@ -29,6 +31,21 @@ async def browse(database: Database, scope: Scope, query: ActivityQuery, cursor:
     items = tuple(map(_past, rows[:limit]))
     more = len(rows) > limit
     return Page(items=items, next_cursor=Cursor(at=items[-1].finished_at, uid=items[-1].uid).encode() if more else None)
+
+
+async def count_since(database: Database, scope: Scope, phases: Sequence[ActivityPhase], since: datetime) -> int:
+    """How many ended in these phases since an instant. Raises ArchiveUnavailableError."""
+    async with database.connection() as connection:
+        return int(
+            await connection.fetchval(
+                "SELECT count(*) FROM activities WHERE finished_at >= $1 AND phase = ANY($2::text[]) "
+                "AND ($3 OR namespace = ANY($4::text[]))",
+                since,
+                [phase.value for phase in phases],
+                scope.everywhere,
+                sorted(scope.namespaces),
+            )
+        )
 
 
 async def latest_named(database: Database, namespace: str, name: str) -> PastActivity | None:

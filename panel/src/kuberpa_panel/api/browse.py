@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from kuberpa.activity import ActivityItem
+from kuberpa.activity import INLINE_RESULT_BYTES, ActivityItem
 from kuberpa_panel.api import activities, archive
 from kuberpa_panel.api.access import Scope
 from kuberpa_panel.api.activities import ActivityDetail, ActivityPage, ActivityQuery, ActivityRow
@@ -113,5 +113,5 @@ async def activity_detail(context: Context, found: Found) -> ActivityDetail:
 
 async def _result(context: Context, found: Found) -> Any:
     raw = await context.services.history.result(found.uid, found.token)
-    small = raw is not None and len(raw) <= activities.INLINE_RESULT_BYTES
+    small = raw is not None and len(raw) <= INLINE_RESULT_BYTES
     return json.loads(raw) if raw and small else None

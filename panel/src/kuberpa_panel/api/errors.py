@@ -25,6 +25,7 @@ from kuberpa_panel.database.pool import ArchiveUnavailableError
 log = logging.getLogger(__name__)
 
 Render = Callable[[Request, Problem], Awaitable[Response]]
+Answer = Callable[[Request, Exception], Awaitable[Response]]
 
 ARCHIVE_AWAY = "The archive (PostgreSQL) does not answer, so history, logs and sign-in wait for it. Work goes on."
 
@@ -59,8 +60,11 @@ def problem_of(error: Exception) -> Problem:
             return UnexpectedProblem("The panel failed. The administrator finds the reason in its log under this ID.")
 
 
-def install(app: FastAPI, render_page: Render) -> None:
-    """Answer every error of this app; `render_page` makes the page that people see."""
+def install(app: FastAPI, render_page: Render) -> Answer:
+    """Answer every expected error of this app; `render_page` makes the page that people see.
+
+    Returns what answers any exception at all.
+    """
 
     async def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
@@ -72,11 +76,9 @@ def install(app: FastAPI, render_page: Render) -> None:
         body = problem.to_json(request_id)
         return JSONResponse(body, problem.status, headers=problem.headers(), media_type=MEDIA_TYPE)
 
-    kinds: tuple[Any, ...] = (
-        Problem, ApiError, ArchiveUnavailableError, RequestValidationError, HTTPException, Exception,
-    )  # fmt: skip
-    for kind in kinds:
+    for kind in (Problem, ApiError, ArchiveUnavailableError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)
+    return answer
 
 
 def wants_page(request: Request) -> bool:

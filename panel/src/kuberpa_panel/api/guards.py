@@ -8,6 +8,7 @@ SignedIn("why")                   needs no more than a viewer
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ from kuberpa_panel.api.viewer import CurrentViewer, Viewer
 
 class Guard(ABC):
     """A dependency that lets a request through or raises a Problem."""
+
+    __call__: Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)

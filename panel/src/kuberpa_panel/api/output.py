@@ -1,7 +1,7 @@
 """An activity's output as one stream over all of its attempts, until it has ended."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -77,7 +77,7 @@ def with_gaps(attempt: int, token: int, lines: tuple[LogLine, ...], after: int) 
     return records
 
 
-async def follow(context: Context, uid: str, place: Place, *, only: int = 0) -> AsyncIterator[list[Record]]:
+async def follow(context: Context, uid: str, place: Place, *, only: int = 0) -> AsyncGenerator[list[Record]]:
     """Records after `place`, attempt after attempt, in groups; the last one is an OutputEnd.
 
     `only` follows the attempt under that token alone. While the database is away it waits.
@@ -105,12 +105,12 @@ async def follow(context: Context, uid: str, place: Place, *, only: int = 0) -> 
             return
 
 
-async def _attempt_records(context: Context, attempt: Attempt, after: int) -> AsyncIterator[list[Record]]:
+async def _attempt_records(context: Context, attempt: Attempt, after: int) -> AsyncGenerator[list[Record]]:
     """One attempt's records. Ends with the attempt, or when its item has ended and it stays silent: a lost agent
     never reports the end.
     """
     tail = context.services.output.tail(attempt.uid, attempt.token, after)
-    async with aclosing(tail):  # type: ignore[type-var]  an async generator, declared as an iterator
+    async with aclosing(tail):
         pending = asyncio.ensure_future(anext(tail))
         try:
             while True:

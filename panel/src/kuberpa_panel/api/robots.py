@@ -72,6 +72,7 @@ class RobotDetail(Model):
 class RobotQuery(Model):
     """What to list. `text` is found in name, node, reason and message; `page` counts from 1."""
 
+    namespace: str = Field("", max_length=63)
     text: str = Field("", max_length=200)
     phase: tuple[RobotPhase, ...] = ()
     sort: SortKey = "name"
@@ -175,5 +176,6 @@ def _since(robot: Robot) -> datetime | None:
 
 def _mentions(row: RobotRow, text: str) -> bool:
     wanted = text.casefold().split()
-    haystack = " ".join((row.namespace, row.name, row.node, row.reason, row.message, row.os, row.runtime)).casefold()
+    fields = (row.namespace, row.name, row.node, row.reason, row.message, row.os, row.runtime)
+    haystack = " ".join(fields).casefold()
     return all(word in haystack for word in wanted)

@@ -158,7 +158,7 @@ async def get_attempt_result(
     response_model=LogPage,
     responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
 )
-async def get_log(  # noqa: PLR0913  the parameters of the URL
+async def get_log(  # noqa: PLR0913, PLR0917  the parameters of the URL
     request: Request,
     namespace: str,
     name: str,

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from typing import Final
 
@@ -32,7 +32,7 @@ class Output:
         """The latest progress. Raises ArchiveUnavailableError."""
         return await reads.progress(self._database, uid, token)
 
-    async def tail(self, uid: str, token: int, after_seq: int = 0) -> AsyncIterator[tuple[LogLine, ...]]:
+    async def tail(self, uid: str, token: int, after_seq: int = 0) -> AsyncGenerator[tuple[LogLine, ...]]:
         """New lines as they are stored, by whichever replica, in groups of up to 1000.
 
         Ends when the attempt has ended and all its lines were given. While the database is away it waits.

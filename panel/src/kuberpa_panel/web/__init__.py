@@ -1,0 +1,29 @@
+"""The panel's pages."""
+
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+
+from kuberpa_panel import api
+from kuberpa_panel.api import errors
+from kuberpa_panel.web import activities, home, robots, run, schedules, signin
+from kuberpa_panel.web.assets import Static
+from kuberpa_panel.web.errors import CatchAll, render_problem
+from kuberpa_panel.web.headers import SecurityHeaders
+from kuberpa_panel.web.limits import BodyLimit
+
+
+def mount(app: FastAPI) -> None:
+    """Add pages, REST API, static files, errors and headers to the panel.
+
+    Needs `app.state.session_key` (32 bytes or more) at once and `app.state.services` once requests come.
+    """
+    for module in (signin, home, robots, activities, run, schedules):
+        app.include_router(module.router)
+    app.include_router(api.router)
+    app.mount("/static", Static(), name="static")
+    answer = errors.install(app, render_problem)
+    # the last one is the outermost
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(CatchAll, answer=answer)
+    app.add_middleware(SecurityHeaders)

@@ -63,6 +63,7 @@ class Static:
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
         await self.respond(scope)(scope, receive, send)
 
     def respond(self, scope: Scope) -> Response:

@@ -10,6 +10,7 @@ the stream sends those that differ from what was sent last. Named events carry t
 
 import asyncio
 import json
+import re
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -27,6 +28,8 @@ from kuberpa_panel.database.pool import ArchiveUnavailableError
 
 COALESCE_SECONDS: Final = 0.25
 PING_SECONDS: Final = 10.0
+_TICKING: Final = re.compile(r"(?<=data-since>)[^<]*")
+"""The text of a running time: the page's own script keeps it, so it is no reason to send a row."""
 QUEUED: Final = 16
 """Messages that wait for a slow browser; then its stream's producers wait, and nobody else."""
 
@@ -62,13 +65,14 @@ class Differ:
                     self._note(changed, row, html)
             else:
                 self.order[key] = order
-                self.sent.update(part.rows)
+                self.sent.update((row, _TICKING.sub("", html)) for row, html in part.rows.items())
                 changed[key] = f'<tbody id="{key}">{"".join(part.rows.values())}</tbody>'
         return changed
 
     def _note(self, changed: dict[str, str], key: str, html: str) -> None:
-        if self.sent.get(key) != html:
-            self.sent[key] = changed[key] = html
+        still = _TICKING.sub("", html)
+        if self.sent.get(key) != still:
+            self.sent[key], changed[key] = still, html
 
 
 def message(data: str, *, event: str = "", ident: str = "") -> bytes:
@@ -160,13 +164,13 @@ def ping_source(check: Callable[[Context], Awaitable[Any]]) -> Source:
             await asyncio.sleep(PING_SECONDS)
             with suppress(ArchiveUnavailableError):
                 if await find_viewer(stream.request, stream.context, touch=False) is None:
-                    raise Problem401("Your session has ended. Sign in again to go on; nothing on this page is lost.")
+                    raise SignedOutProblem("Your session has ended. Sign in again to go on; nothing on this page is lost.")
                 await check(stream.context)
 
     return run
 
 
-class Problem401(Problem):
+class SignedOutProblem(Problem):
     """The session ended while its page was open."""
 
     status, title = 401, "Signed out"

@@ -1,0 +1,185 @@
+// The log of one activity: lines as text, never as markup, in blocks that the browser skips while they are off screen.
+// Follows only at the bottom; scrolling up freezes it, and a bar says how much is new. Gaps are rows of their own.
+const BLOCK = 200;
+const NEAR = 40;
+const EARLIER = 1000;
+
+const view = document.getElementById("log");
+const live = document.getElementById("live");
+if (view && live) start();
+
+function start() {
+  const bar = document.getElementById("log-frozen");
+  const follow = document.getElementById("log-follow");
+  const [firstToken, firstSeq] = view.dataset.place.split(":").map(Number);
+  const wanted = new URLSearchParams(location.search).get("line");
+  const tools = { times: document.getElementById("log-times"), wrap: document.getElementById("log-wrap") };
+  const state = { block: null, token: firstToken, seq: firstSeq, missed: 0, ended: false, empty: true };
+
+  for (const [name, box] of Object.entries(tools)) {
+    const set = () => view.classList.toggle(`k-${name}`, box.checked);
+    box.addEventListener("change", set);
+    set();
+  }
+  if (wanted) follow.checked = false;
+  if (firstSeq > 0) view.append(earlier(firstSeq));
+  placeholder("Waiting for output…");
+
+  live.addEventListener("log", (event) => append(JSON.parse(event.detail.data)));
+  bar.querySelector("button").addEventListener("click", () => {
+    follow.checked = true;
+    thaw();
+  });
+  follow.addEventListener("change", () => (follow.checked ? thaw() : freeze()));
+  view.addEventListener("scroll", () => {
+    const atEnd = view.scrollHeight - view.scrollTop - view.clientHeight < NEAR;
+    if (atEnd && !follow.checked && !wanted) {
+      follow.checked = true;
+      thaw();
+    } else if (!atEnd && follow.checked && !state.writing) {
+      follow.checked = false;
+      freeze();
+    }
+  });
+
+  function append(records) {
+    state.writing = true;
+    let lines = 0;
+    for (const record of records) {
+      if (record.type === "end") {
+        finish(record);
+        continue;
+      }
+      if (record.token < state.token || (record.token === state.token && (record.seq ?? record.last) <= state.seq)) continue;
+      if (record.token !== state.token && record.attempt > 1) put(divider(`Attempt ${record.attempt}`));
+      state.token = record.token;
+      state.seq = record.seq ?? record.last;
+      put(record.type === "gap" ? gap(record) : row(record));
+      lines += 1;
+    }
+    if (follow.checked) toEnd();
+    else if (lines) {
+      state.missed += lines;
+      freeze();
+    }
+    if (wanted) reveal(wanted);
+    requestAnimationFrame(() => (state.writing = false));
+  }
+
+  function put(element) {
+    if (state.empty) {
+      view.querySelector(".k-log-empty")?.remove();
+      state.empty = false;
+    }
+    if (!state.block || state.block.childElementCount >= BLOCK) {
+      state.block = document.createElement("div");
+      state.block.className = "k-log-block";
+      view.append(state.block);
+    }
+    state.block.append(element);
+  }
+
+  function finish(record) {
+    if (state.ended) return;
+    state.ended = true;
+    if (state.empty) view.querySelector(".k-log-empty").textContent = "It wrote nothing.";
+    else put(divider(`${record.phase}${record.exitCode == null ? "" : `, exit code ${record.exitCode}`}`));
+  }
+
+  function freeze() {
+    bar.hidden = state.missed === 0;
+    bar.querySelector("span").textContent = `Frozen: ${state.missed} new ${state.missed === 1 ? "line" : "lines"}`;
+  }
+
+  function thaw() {
+    state.missed = 0;
+    bar.hidden = true;
+    toEnd();
+  }
+
+  function toEnd() {
+    view.scrollTop = view.scrollHeight;
+  }
+
+  function placeholder(text) {
+    const empty = document.createElement("p");
+    empty.className = "k-log-empty";
+    empty.textContent = text;
+    view.append(empty);
+  }
+
+  function earlier(before) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "btn btn-sm k-log-earlier";
+    button.textContent = "Earlier lines";
+    button.addEventListener("click", async () => {
+      const after = Math.max(0, before - EARLIER);
+      const attempt = view.querySelector("[data-attempt]")?.dataset.attempt ?? 0;
+      const answer = await fetch(`${view.dataset.api}?attempt=${attempt}&after=${after}&limit=${before - after}`);
+      if (!answer.ok) return;
+      const page = await answer.json();
+      const block = document.createElement("div");
+      block.className = "k-log-block";
+      for (const line of page.lines) {
+        if (line.seq <= before) block.append(row({ ...line, token: page.token, attempt: page.attempt }));
+      }
+      const height = view.scrollHeight;
+      button.replaceWith(...(after > 0 ? [earlier(after)] : []), block);
+      view.scrollTop += view.scrollHeight - height;
+    });
+    return button;
+  }
+}
+
+function row(record) {
+  const line = document.createElement("div");
+  line.className = `k-line k-${record.stream} k-level-${record.level.toLowerCase()}`;
+  line.id = `L${record.token}-${record.seq}`;
+  line.dataset.attempt = record.attempt;
+  const link = document.createElement("a");
+  link.className = "k-seq";
+  link.href = `?line=${record.token}:${record.seq}#${line.id}`;
+  link.textContent = record.seq;
+  link.setAttribute("aria-label", `Link to line ${record.seq}`);
+  const time = document.createElement("time");
+  time.dateTime = record.time;
+  time.textContent = clock(record.time);
+  const words = document.createElement("span");
+  words.className = "k-words";
+  words.textContent = record.text;
+  line.append(link, time, words);
+  if (record.level !== "INFO") {
+    const level = document.createElement("span");
+    level.className = "k-level";
+    level.textContent = record.level;
+    words.before(level);
+  }
+  return line;
+}
+
+function gap(record) {
+  const count = record.last - record.first + 1;
+  const range = count === 1 ? `line ${record.first}` : `lines ${record.first} to ${record.last}`;
+  return divider(`${count} missing (${range}): ${record.reason}`, "k-gap");
+}
+
+function divider(text, kind = "k-divider") {
+  const line = document.createElement("div");
+  line.className = `k-line ${kind}`;
+  line.textContent = text;
+  return line;
+}
+
+function reveal(wanted) {
+  const line = document.getElementById(`L${wanted.replace(":", "-")}`);
+  if (!line || line.classList.contains("k-wanted")) return;
+  line.classList.add("k-wanted");
+  line.scrollIntoView({ block: "center" });
+}
+
+function clock(iso) {
+  const at = new Date(iso);
+  const pad = (number, size = 2) => String(number).padStart(size, "0");
+  return `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}.${pad(at.getMilliseconds(), 3)}`;
+}

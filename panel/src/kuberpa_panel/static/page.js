@@ -1,0 +1,127 @@
+// What every page does: running times, the live indicator, dialogs, copying, finding.
+import { duration } from "./duration.js";
+
+const STALE_MS = 25000;
+const SETTLE_MS = 1200;
+
+// ---- running times -------------------------------------------------------------------------------------------------
+setInterval(() => {
+  if (document.hidden) return;
+  const now = Date.now();
+  for (const each of document.querySelectorAll("time[data-since]")) {
+    const words = duration((now - Date.parse(each.dateTime)) / 1000);
+    if (each.textContent !== words) each.textContent = words;
+  }
+}, 1000);
+
+// ---- live ----------------------------------------------------------------------------------------------------------
+const live = document.getElementById("live");
+if (live) {
+  const word = live.querySelector(".k-live-word");
+  const WORDS = { live: "live", reconnecting: "reconnecting", stale: "stale", ended: "ended" };
+  let heard = Date.now();
+  const show = (state, detail = "") => {
+    if (live.dataset.state === state && !detail) return;
+    live.dataset.state = state;
+    word.textContent = detail || WORDS[state];
+    document.body.classList.toggle("k-stale", state === "stale" || state === "ended");
+  };
+  const clock = () =>
+    new Date(heard).toLocaleTimeString(undefined, { hour12: false, hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const alive = () => {
+    heard = Date.now();
+    if (live.dataset.state !== "ended") show("live");
+  };
+  live.addEventListener("htmx:sse:after:connection", alive);
+  live.addEventListener("htmx:sse:before:message", alive);
+  live.addEventListener("htmx:sse:before:connection", (event) => {
+    if (event.detail.connection.attempt > 0) show("reconnecting");
+  });
+  live.addEventListener("htmx:sse:error", () => show("reconnecting"));
+  live.addEventListener("denied", (event) => {
+    show("ended", "ended");
+    notice(event.detail.data);
+    live.removeAttribute("hx-sse:connect");
+    live.dispatchEvent(new CustomEvent("kuberpa:close"));
+  });
+  // a denied stream ends; asking again would only be denied again
+  live.addEventListener("htmx:sse:before:connection", (event) => {
+    if (live.dataset.state === "ended") event.preventDefault();
+  });
+  setInterval(() => {
+    if (!document.hidden && live.dataset.state !== "ended" && Date.now() - heard > STALE_MS) show("stale", `stale since ${clock()}`);
+  }, 1000);
+  live.addEventListener("htmx:sse:before:message", holdRowsUnderThePointer);
+}
+
+function notice(text) {
+  const box = document.createElement("div");
+  box.className = "k-problem k-notice";
+  box.setAttribute("role", "alert");
+  const words = document.createElement("p");
+  words.textContent = text;
+  const link = document.createElement("a");
+  link.className = "btn";
+  link.href = `/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`;
+  link.textContent = "Sign in";
+  box.append(words, link);
+  document.getElementById("main").prepend(box);
+}
+
+// Rows never move under the pointer: a table whose rows would be others waits until the pointer has left or rested.
+let movedAt = 0;
+addEventListener("pointermove", () => (movedAt = Date.now()), { passive: true });
+function holdRowsUnderThePointer(event) {
+  const table = document.querySelector(".k-table tbody");
+  if (!table || event.detail.message.event || !event.detail.message.data.includes("<tbody")) return;
+  if (!table.matches(":hover") || Date.now() - movedAt > SETTLE_MS) return;
+  event.detail.waitUntil(
+    new Promise((resolve) => {
+      const timer = setInterval(() => {
+        if (table.matches(":hover") && Date.now() - movedAt < SETTLE_MS) return;
+        clearInterval(timer);
+        resolve();
+      }, 100);
+    }),
+  );
+}
+
+// ---- dialogs, copying, forms ---------------------------------------------------------------------------------------
+addEventListener("click", (event) => {
+  const target = event.target instanceof Element ? event.target : null;
+  const opener = target?.closest("[data-dialog]");
+  if (opener) document.getElementById(opener.dataset.dialog)?.showModal();
+  if (target?.closest("[data-close]")) target.closest("dialog")?.close();
+  const copier = target?.closest("[data-copy]");
+  if (copier) copy(copier);
+});
+
+async function copy(button) {
+  await navigator.clipboard.writeText(button.parentElement.querySelector("pre").textContent);
+  button.classList.add("k-copied");
+  setTimeout(() => button.classList.remove("k-copied"), 1500);
+}
+
+addEventListener("change", (event) => {
+  event.target.closest?.("form[data-submit-on-change]")?.requestSubmit();
+});
+
+// a form is sent once, however often its button is pressed
+addEventListener("submit", (event) => {
+  if (event.target.method !== "post") return;
+  if (event.target.dataset.sent) event.preventDefault();
+  event.target.dataset.sent = "yes";
+});
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+});
+
+addEventListener("keydown", (event) => {
+  if (event.code !== "Slash" || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+  if (event.target.closest?.("input, textarea, select, [contenteditable]")) return;
+  const find = document.querySelector("[data-find]");
+  if (find) {
+    event.preventDefault();
+    find.focus();
+  }
+});

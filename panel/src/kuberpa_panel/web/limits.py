@@ -1,0 +1,41 @@
+"""A limit on request bodies, before anything reads them."""
+
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kuberpa.activity import MAX_INPUT_BYTES
+from kuberpa_panel.api.problems import Problem
+
+MAX_BODY_BYTES: Final = 4 * MAX_INPUT_BYTES
+"""An input of the largest size still fits when a form's encoding triples it; then its own limit explains itself."""
+
+
+class TooLargeProblem(Problem):
+    """The body of the request is larger than any that could be right."""
+
+    status, title = 413, "Too large"
+
+
+class BodyLimit:
+    """ASGI middleware. Raises TooLargeProblem where the body is read, so that it is answered like any other."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > MAX_BODY_BYTES:
+                raise TooLargeProblem(f"The request is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB.")
+            return message
+
+        await self.app(scope, limited, send)

@@ -1,0 +1,156 @@
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kuberpa.names import API_VERSION
+from kuberpa.robot import Robot
+from kuberpa.wire import Definition
+from kuberpa_panel.api import robots
+from kuberpa_panel.api.access import Scope, allows
+from kuberpa_panel.api.activities import ActivityQuery
+from kuberpa_panel.api.browse import list_activities
+from kuberpa_panel.api.context import Context, context_of
+from kuberpa_panel.api.guards import Allowed, Visible, guarded
+from kuberpa_panel.api.problems import Right
+from kuberpa_panel.api.robots import RobotQuery
+from kuberpa_panel.api.routes import find_robot
+from kuberpa_panel.api.viewer import CurrentViewer, Viewer
+from kuberpa_panel.database.pool import ArchiveUnavailableError
+from kuberpa_panel.web.live import Parts, Rows, open_stream, parts_source, ping_source
+from kuberpa_panel.web.render import common, fragment, page
+
+router = APIRouter(include_in_schema=False)
+LIST: Final = Visible("list", "robots")
+GET: Final = Allowed("get", "robots")
+Tab = Literal["activities", "definitions", "packages", "yaml"]
+COLUMNS: Final = (
+    ("name", "Name"),
+    ("state", "State"),
+    ("runtime", "Runtime"),
+    ("node", "Node"),
+    ("running", "Running"),
+    ("queued", "Queued"),
+    ("version", "Agent"),
+    ("since", "Since"),
+)
+
+
+@router.get("/robots")
+async def show_robots(
+    request: Request,
+    query: Annotated[RobotQuery, Query()],
+    viewer: CurrentViewer,
+    scope: Annotated[Scope, guarded(LIST)],
+) -> Response:
+    """The live table of robots."""
+    values = _list(context_of(request), scope, query)
+    return page(request, viewer, "robots/list.html", query=query, columns=COLUMNS, **values)
+
+
+@router.get("/robots/stream")
+async def stream_robots(
+    request: Request,
+    query: Annotated[RobotQuery, Query()],
+    viewer: CurrentViewer,
+    scope: Annotated[Scope, guarded(LIST)],
+) -> Response:
+    """What changes in that table."""
+
+    async def show() -> Parts:
+        values = common(request, viewer) | {"query": query} | _list(context_of(request), scope, query)
+        rows = {f"r-{row.uid}": fragment("robots/row.html", values | {"row": row}) for row in values["found"].items}
+        if not rows:
+            rows = {"robots-empty": fragment("robots/empty.html", values)}
+        return {
+            "robots-summary": fragment("robots/summary.html", values),
+            "robots-rows": Rows(rows),
+            "robots-pager": fragment("robots/pager.html", values),
+        }
+
+    kinds = frozenset({"Robot"})
+    return open_stream(request, parts_source(show, kinds), ping_source(lambda c: LIST.check(c, viewer, request)))
+
+
+def _list(context: Context, scope: Scope, query: RobotQuery) -> dict[str, Any]:
+    visible = scope.filter(context.services.cache.robots)
+    return {
+        "found": robots.select(visible, query),
+        "synced": context.services.cache.synced,
+        "filtered": bool(query.text or query.phase),
+        "none_at_all": not visible,
+    }
+
+
+@router.get("/robots/{namespace}/{name}")
+async def show_robot(
+    request: Request, namespace: str, name: str, viewer: Annotated[Viewer, guarded(GET)], tab: Tab = "activities"
+) -> Response:
+    """One robot."""
+    values = await _detail(request, viewer, find_robot(request, namespace, name), tab)
+    return page(request, viewer, "robots/detail.html", **values)
+
+
+@router.get("/robots/{namespace}/{name}/stream")
+async def stream_robot(
+    request: Request, namespace: str, name: str, viewer: Annotated[Viewer, guarded(GET)], tab: Tab = "activities"
+) -> Response:
+    """What changes on that page."""
+
+    async def show() -> Parts:
+        values = common(request, viewer) | await _detail(request, viewer, find_robot(request, namespace, name), tab)
+        parts: dict[str, str | Rows] = {
+            "robot-head": fragment("robots/head.html", values),
+            "robot-conditions": fragment("robots/conditions.html", values),
+        }
+        if tab == "activities":
+            page_ = values["activities"]
+            rows = {f"a-{row.uid}": fragment("activities/row.html", values | {"row": row}) for row in page_.items}
+            parts["activity-rows"] = Rows(rows or {"activities-empty": fragment("robots/no_activities.html", values)})
+        if tab == "packages":
+            parts["robot-packages"] = fragment("robots/packages.html", values)
+        return parts
+
+    kinds = frozenset({"Robot", "ActivityItem"})
+    return open_stream(request, parts_source(show, kinds), ping_source(lambda c: GET.check(c, viewer, request)))
+
+
+async def _detail(request: Request, viewer: Viewer, robot: Robot, tab: Tab) -> dict[str, Any]:
+    context = context_of(request)
+    meta = robot.metadata
+    access, user = context.services.access, viewer.user
+    may_run = await allows(access, user, Right("create", "activityitems", meta.namespace)) and await allows(
+        access, user, Right("create", "robots/run", meta.namespace, meta.name)
+    )
+    values: dict[str, Any] = {"robot": robots.detail_of(robot), "tab": tab, "may_run": may_run, "show_robot": False}
+    if tab == "activities":
+        may_list = await allows(access, user, Right("list", "activityitems", meta.namespace))
+        scope = Scope(namespaces=frozenset({meta.namespace}) if may_list else frozenset())
+        query = ActivityQuery(robot=meta.name, size=25)
+        values |= {"may_list": may_list, "activities": await list_activities(context, scope, query)}
+    if tab == "definitions":
+        values["definitions"] = await definitions_of(context, robot)
+    if tab == "yaml":
+        values["yaml"] = as_yaml(robot)
+    return values
+
+
+async def definitions_of(context: Context, robot: Robot) -> tuple[Definition, ...]:
+    """What the robot can run; only the names while the archive is away."""
+    try:
+        known = await context.services.catalog.definitions(robot.metadata.namespace, robot.metadata.name)
+    except ArchiveUnavailableError:
+        known = ()
+    names = robot.status.agent.definitions if robot.status.agent else ()
+    return known or tuple(Definition(name=name) for name in names)
+
+
+def as_yaml(robot: Robot) -> str:
+    """The Robot as a manifest, with the defaults that hold for it, and its status."""
+    meta = robot.metadata.to_json()
+    kept = {key: meta[key] for key in ("name", "namespace", "uid", "creationTimestamp", "labels") if meta.get(key)}
+    body = robot.to_json() | {"metadata": kept}
+    ordered = {"apiVersion": API_VERSION, "kind": "Robot", **{key: body[key] for key in ("metadata", "spec", "status")}}
+    return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=100)
