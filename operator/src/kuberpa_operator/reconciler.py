@@ -178,6 +178,9 @@ class Reconciler:
         self.queue.add((kind, uid))  # type: ignore[arg-type]
         if kind == "Robot" and (robot_ := world.robots.get(uid)) is not None:
             self.reseat(robot_)
+        if kind == "Schedule":
+            # what it has recorded now may be deleted now
+            self._patiently({child.metadata.uid for child in world.children_of(uid) if child.status.is_final})
         if kind == "ActivityItem" and (item := world.items.get(uid)) is not None:
             self._route_item(item)
             self._touch_parent(item)

@@ -120,9 +120,12 @@ def test_a_date_that_never_comes_yields_nothing() -> None:
     assert list(cron.before(datetime(2026, 1, 1, tzinfo=UTC))) == []
 
 
-@pytest.mark.parametrize("alias", ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually", "@Daily"])
+@pytest.mark.parametrize(
+    "alias", ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually", "@Daily"]
+)
 def test_aliases_are_understood(alias: str) -> None:
-    assert next(Cron.parse(alias, BERLIN).after(datetime(2026, 1, 1, tzinfo=UTC)))
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    assert next(Cron.parse(alias, BERLIN).after(start)) > start
 
 
 @pytest.mark.parametrize(
@@ -155,10 +158,13 @@ def test_a_broken_expression_is_explained_by_its_field(text: str, words: str) ->
 def test_any_text_is_an_expression_or_explained(text: str) -> None:
     try:
         cron = Cron.parse(text, BERLIN)
-    except InvalidCronError as error:
-        assert repr(text) in str(error)
+    except InvalidCronError as invalid:
+        explanation = str(invalid)
     else:
-        assert list(islice(cron.after(datetime(2026, 1, 1, tzinfo=UTC)), 2)) is not None
+        first = list(islice(cron.after(datetime(2026, 1, 1, tzinfo=UTC)), 2))
+        assert first == sorted(first)
+        return
+    assert repr(text) in explanation
 
 
 @pytest.mark.parametrize("name", ["Mars/Base", "", "/etc/passwd", "../UTC", "Europe", "Moscow"])

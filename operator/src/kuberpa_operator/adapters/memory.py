@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kuberpa.client import ConflictError, Listing, NotFoundError, Resource
+from kuberpa.client import ConflictError, Listing, NotFoundError, Resource, UnavailableError
 from kuberpa_operator.adapters.api import Body
 from kuberpa_operator.adapters.clock import Clock
 
@@ -26,6 +26,8 @@ class MemoryApi:
     """Verb, plural (with subresource) and name of every request that writes."""
     fail: Callable[[str, str], Exception | None] = lambda verb, plural: None  # noqa: ARG005  a default that never fails
     """Asked before each request, with verb and plural, for an error to raise."""
+    lose_answer: Callable[[str], bool] = lambda plural: False  # noqa: ARG005  a default that loses none
+    """Asked after each patch, with its plural, whether the connection breaks before the answer."""
     _objects: dict[_Slot, Body] = field(default_factory=dict)
     _versions: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -85,7 +87,10 @@ class MemoryApi:
             return copy.deepcopy(present)
         if merged.get("spec") != present.get("spec"):
             merged["metadata"]["generation"] = present["metadata"].get("generation", 0) + 1
-        return self._store((resource.plural, namespace or "", name), merged, "MODIFIED")
+        stored = self._store((resource.plural, namespace or "", name), merged, "MODIFIED")
+        if self.lose_answer(resource.plural):
+            raise UnavailableError("the connection broke before the answer came")
+        return stored
 
     async def delete(
         self,

@@ -236,6 +236,7 @@ def _judge(s: Snapshot, due: tuple[datetime, ...]) -> Verdicts:
     missed.sort(key=lambda entry: entry.time)
     more = len(due) >= _limit(spec)
     if more and missed:
+        missed = missed[-MISSED_KEPT:]
         missed[0] = missed[0].model_copy(update={"reason": Reason.TOO_MANY_MISSED})
     return Verdicts(tuple(fire), tuple(missed), stop, more)
 

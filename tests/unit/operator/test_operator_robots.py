@@ -1,0 +1,252 @@
+"""Robots through the whole operator, over an API server in memory."""
+
+from typing import Any
+
+import pytest
+from tests.support.operator import NAMESPACE, Simulation
+
+from kuberpa.client import PODS, ForbiddenError, InvalidError
+
+LINUX: dict[str, Any] = {"runtime": {"linuxPod": {}}}
+
+
+def condition(status: dict[str, Any], kind: str) -> tuple[str, str]:
+    found = next(c for c in status["conditions"] if c["type"] == kind)
+    return (found["status"], found["reason"])
+
+
+async def pod_status(sim: Simulation, status: dict[str, Any]) -> None:
+    await sim.patch("pods", "robot-invoices", {"status": status}, "status")
+
+
+async def test_a_robot_gets_an_account_and_a_pod_of_its_own(sim: Simulation) -> None:
+    robot = await sim.create("robots", "invoices", LINUX)
+    pod = await sim.get("pods", "robot-invoices")
+    owner = pod["metadata"]["ownerReferences"][0]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Robot", robot["metadata"]["uid"], True)
+    assert pod["spec"]["serviceAccountName"] == "robot-invoices"
+    assert ("create", "serviceaccounts", "robot-invoices") in sim.api.requests
+    status = await sim.status("robots", "invoices")
+    assert (status["phase"], status["pod"]["uid"]) == ("Pending", pod["metadata"]["uid"])
+    assert condition(status, "Ready") == ("False", "PodPending")
+
+
+async def test_phases_follow_pod_and_agent(sim: Simulation) -> None:
+    phases = []
+
+    async def note() -> None:
+        await sim.settle()
+        status = await sim.status("robots", "invoices")
+        phases.append((status["phase"], *condition(status, "Ready")))
+
+    await sim.create("robots", "invoices", LINUX)
+    await note()
+    await sim.run_pod("invoices")
+    await note()
+    await sim.connect("invoices", packages={"state": "Installing"})
+    await note()
+    await sim.connect("invoices")
+    await note()
+    await sim.item("one")
+    await sim.pass_time(2)
+    await note()
+    await sim.disconnect("invoices")
+    await note()
+    assert phases == [
+        ("Pending", "False", "PodPending"),
+        ("Starting", "False", "AgentNotConnectedYet"),
+        ("Starting", "False", "PackagesInstalling"),
+        ("Idle", "True", "RobotReady"),
+        ("Busy", "True", "RobotReady"),
+        ("Unreachable", "False", "AgentDisconnected"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason", "words"),
+    [
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2"}]},
+            "Unschedulable",
+            "no node takes the pod: 0/2",
+        ),
+        (
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}}]},
+            "ImagePullFailed",
+            "ImagePullBackOff: no such tag",
+        ),
+        (
+            {
+                "containerStatuses": [
+                    {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}}}
+                ]
+            },
+            "SecretNotFound",
+            'secret "x" not found',
+        ),
+        (
+            {
+                "phase": "Running",
+                "containerStatuses": [
+                    {
+                        "restartCount": 3,
+                        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                        "lastState": {"terminated": {"message": "no panel"}},
+                    }
+                ],
+            },
+            "PodFailed",
+            "CrashLoopBackOff after 3 restarts: no panel",
+        ),
+    ],
+)
+async def test_a_pod_that_does_not_come_up_is_explained_in_its_own_words(
+    sim: Simulation, pod: dict[str, Any], reason: str, words: str
+) -> None:
+    await sim.create("robots", "invoices", LINUX)
+    await pod_status(sim, {"phase": "Pending", **pod})
+    status = await sim.status("robots", "invoices")
+    assert status["phase"] == "Pending"
+    assert condition(status, "Ready") == ("False", reason)
+    assert status["message"] == words
+
+
+async def test_a_pod_of_somebody_else_is_not_adopted(sim: Simulation) -> None:
+    await sim.api.create(PODS, NAMESPACE, {"metadata": {"name": "robot-invoices", "labels": {"app": "other"}}})
+    await sim.create("robots", "invoices", LINUX)
+    status = await sim.status("robots", "invoices")
+    assert condition(status, "Ready") == ("False", "NameTaken")
+    assert "'robot-invoices' exists and belongs to nobody" in status["message"]
+    await sim.delete("pods", "robot-invoices")
+    await sim.pass_time(5)
+    assert (await sim.status("robots", "invoices"))["pod"]["name"] == "robot-invoices"
+
+
+@pytest.mark.parametrize("error", [ForbiddenError("exceeded quota", status=403), InvalidError("bad image", status=422)])
+async def test_a_refused_pod_is_explained_and_tried_again(sim: Simulation, error: Exception) -> None:
+    refusing = [True]
+    sim.api.fail = lambda verb, plural: error if refusing and (verb, plural) == ("create", "pods") else None
+    await sim.create("robots", "invoices", LINUX)
+    status = await sim.status("robots", "invoices")
+    assert condition(status, "Ready") == ("False", "PodCreateRefused")
+    assert str(error) in status["message"]
+    refusing.clear()
+    await sim.pass_time(5)
+    assert await sim.names("pods") == ["robot-invoices"]
+
+
+async def test_an_ended_pod_is_replaced_after_a_growing_pause(sim: Simulation) -> None:
+    await sim.create("robots", "invoices", LINUX)
+    pauses = []
+    for _ in range(4):
+        await pod_status(sim, {"phase": "Failed", "reason": "Evicted", "message": "low on memory"})
+        assert "Evicted: low on memory" in (await sim.status("robots", "invoices"))["message"]
+        began = sim.clock.at
+        while not await sim.names("pods"):
+            await sim.pass_time(1)
+        pauses.append((sim.clock.at - began).total_seconds())
+    assert pauses == [1, 2, 4, 8]
+
+
+async def test_a_changed_template_replaces_the_pod_once_the_robot_is_idle(sim: Simulation) -> None:
+    await sim.robot("invoices")
+    await sim.item("one")
+    before = (await sim.get("pods", "robot-invoices"))["metadata"]["uid"]
+    await sim.patch("robots", "invoices", {"spec": {"runtime": {"linuxPod": {"image": "other:2"}}}})
+    await sim.item("two")
+    await sim.pass_time(2)
+    assert (await sim.get("pods", "robot-invoices"))["metadata"]["uid"] == before
+    assert (await sim.status("activityitems", "two"))["reason"] == "RobotNotReady", "the robot drains"
+    await sim.finish("one")
+    pod = await sim.get("pods", "robot-invoices")
+    assert pod["metadata"]["uid"] != before
+    assert pod["spec"]["containers"][0]["image"] == "other:2"
+
+
+async def test_a_change_of_packages_keeps_the_pod(sim: Simulation) -> None:
+    await sim.robot("invoices")
+    before = (await sim.get("pods", "robot-invoices"))["metadata"]["uid"]
+    await sim.patch("robots", "invoices", {"spec": {"packages": ["invoices==2.0"]}})
+    await sim.pass_time(2)
+    assert (await sim.get("pods", "robot-invoices"))["metadata"]["uid"] == before
+
+
+async def test_an_agent_of_a_former_pod_does_not_count(sim: Simulation) -> None:
+    await sim.robot("invoices")
+    await sim.delete("pods", "robot-invoices")
+    await sim.run_pod("invoices")
+    status = await sim.status("robots", "invoices")
+    assert status["phase"] == "Starting"
+    assert status["agent"]["connected"]
+
+
+async def test_counts_are_written_at_most_once_a_second(sim: Simulation) -> None:
+    await sim.robot("invoices")
+    before = len([r for r in sim.api.requests if r[1] == "robots/status"])
+    for number in range(20):
+        await sim.item(f"i{number}")
+        await sim.finish(f"i{number}")
+        await sim.pass_time(0.05, step=0.05)
+    assert len([r for r in sim.api.requests if r[1] == "robots/status"]) - before <= 2
+
+
+async def test_counts_are_right_in_the_end(sim: Simulation) -> None:
+    await sim.robot("invoices")
+    for number in range(3):
+        await sim.item(f"i{number}")
+    await sim.pass_time(2)
+    status = await sim.status("robots", "invoices")
+    assert (status["phase"], status["activities"]) == ("Busy", {"running": 1, "queued": 2})
+
+
+async def test_a_settled_robot_is_not_written_again(sim: Simulation) -> None:
+    await sim.robot("invoices")
+    await sim.pass_time(5)
+    before = len(sim.api.requests)
+    await sim.pass_time(600, step=10)
+    assert len(sim.api.requests) == before
+
+
+async def test_the_operator_never_writes_what_the_panel_writes(sim: Simulation) -> None:
+    patches: list[tuple[str, Any]] = []
+    await sim.create("robots", "invoices", LINUX)
+    sim.api.watchers.append(lambda plural, kind, body: patches.append((plural, body.get("status", {}).get("agent"))))
+    await sim.run_pod("invoices")
+    await sim.connect("invoices")
+    await sim.item("one")
+    await sim.pass_time(3)
+    agents = [agent for plural, agent in patches if plural == "robots" and agent]
+    assert agents
+    assert all(agent == agents[0] for agent in agents)
+
+
+async def test_events_tell_of_robots_that_begin_and_fail(sim: Simulation) -> None:
+    await sim.robot("invoices")
+    await sim.disconnect("invoices")
+    assert await sim.events() == [
+        ("Normal", "RobotCreated"),
+        ("Normal", "RobotReady"),
+        ("Warning", "AgentDisconnected"),
+    ]
+
+
+async def test_conditions_carry_the_generation_and_change_their_time_only_with_their_status(sim: Simulation) -> None:
+    await sim.robot("invoices")
+    first = (await sim.status("robots", "invoices"))["conditions"]
+    await sim.pass_time(10)
+    await sim.patch("robots", "invoices", {"spec": {"concurrency": 2}})
+    second = (await sim.status("robots", "invoices"))["conditions"]
+    assert [c["observedGeneration"] for c in second] == [2, 2, 2]
+    assert [c["lastTransitionTime"] for c in first] == [c["lastTransitionTime"] for c in second]
+
+
+async def test_a_robot_made_again_under_its_name_waits_for_the_former_pod(sim: Simulation) -> None:
+    await sim.robot("invoices")
+    await sim.delete("robots", "invoices")
+    await sim.create("robots", "invoices", LINUX)
+    assert condition(await sim.status("robots", "invoices"), "Ready") == ("False", "NameTaken")
+    await sim.delete("pods", "robot-invoices")
+    await sim.delete("serviceaccounts", "robot-invoices")
+    await sim.pass_time(5)
+    robot, pod = await sim.get("robots", "invoices"), await sim.get("pods", "robot-invoices")
+    assert pod["metadata"]["ownerReferences"][0]["uid"] == robot["metadata"]["uid"]
