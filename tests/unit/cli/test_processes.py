@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from tests.support.waiting import eventually
 
 from kuberpa_cli.embedded.guardian import Guardian
 from kuberpa_cli.embedded.processes import CLUSTER_MARKER, Identity, find, marked, sweep
-from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -256,7 +256,7 @@ async def test_local_processes_tokens_are_renewed_and_a_refusal_is_told_and_trie
     count = tmp_path / "count"
     kubectl = tmp_path / "kubectl"
     kubectl.write_text(
-        f'#!/bin/sh\necho x >> {count}\nn=$(wc -l < {count})\n'
+        f"#!/bin/sh\necho x >> {count}\nn=$(wc -l < {count})\n"
         'if [ "$n" = 1 ]; then echo "connection refused" >&2; exit 1; fi\necho "token-$n"\n'
     )
     kubectl.chmod(0o755)

@@ -186,9 +186,7 @@ def test_a_spec_has_nothing_that_has_a_default() -> None:
 
 
 def test_a_spec_carries_every_option() -> None:
-    request = Request(
-        "a.b", selector={"t": "p"}, input={"args": [1]}, async_=True, timeout_seconds=5, priority=-3
-    )
+    request = Request("a.b", selector={"t": "p"}, input={"args": [1]}, async_=True, timeout_seconds=5, priority=-3)
     assert request.to_spec() == {
         "def": "a.b",
         "robotSelector": {"matchLabels": {"t": "p"}},

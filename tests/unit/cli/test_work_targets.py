@@ -70,14 +70,14 @@ def test_a_definition_that_no_selected_robot_has_is_refused() -> None:
 
 
 def test_a_robot_that_has_not_connected_may_still_offer_anything() -> None:
-    notes = check([robot()], "default", Request("anything", robot="clerk"))
-    assert notes == ["Robot clerk is Idle. The activity waits for it."]
+    notes = check([robot(connected=False)], "default", Request("anything", robot="clerk"))
+    assert notes == ["Robot clerk is Pending. The activity waits for it."]
 
 
 @pytest.mark.parametrize("state", ["Installing", "Failed"])
 def test_definitions_are_not_known_before_the_packages_are_installed(state: str) -> None:
     assert offered(robot(offers=["os.command"], packages=state)) is None
-    assert offered(robot(offers=["os.command"], packages="Installed")) == {"os.command"}
+    assert offered(robot(offers=["os.command"], packages="Installed")) == frozenset({"os.command"})
 
 
 def test_a_disconnected_robot_is_mentioned() -> None:
