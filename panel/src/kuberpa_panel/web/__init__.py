@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from kuberpa_panel import api
-from kuberpa_panel.api import errors
+from kuberpa_panel.api.errors import install
 from kuberpa_panel.web import activities, home, robots, run, schedules, signin
 from kuberpa_panel.web.assets import Static
 from kuberpa_panel.web.errors import CatchAll, render_problem
@@ -21,7 +21,7 @@ def mount(app: FastAPI) -> None:
         app.include_router(module.router)
     app.include_router(api.router)
     app.mount("/static", Static(), name="static")
-    answer = errors.install(app, render_problem)
+    answer = install(app, render_problem)
     # the last one is the outermost
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(BodyLimit)
