@@ -1,7 +1,6 @@
 """The admission policies, tried by ordinary users: who may run and stop what, and who is said to have done it."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +46,7 @@ ADMIN = User("admin")
 
 
 @pytest.fixture(scope="module")
-def policed(installed: Cluster) -> Iterator[Cluster]:
+def policed(installed: Cluster) -> Cluster:
     """A cluster whose policies are enforced, with three ordinary users in the namespace default."""
     verbs = "--verb=get,create,patch,update,delete"
     role, bind = ("create", "role"), ("create", "rolebinding")

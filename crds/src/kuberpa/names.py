@@ -21,6 +21,8 @@ LABEL_COMPONENT: Final = f"{GROUP}/component"
 
 ANNOTATION_CREATED_BY: Final = f"{GROUP}/created-by"
 """User who created the object, stamped by the admission policy; what a manifest says here is overwritten."""
+ANNOTATION_CLAIMED_CREATED_BY: Final = f"{GROUP}/claimed-created-by"
+"""What a manifest said in created-by when that was somebody else; the API server warns of it."""
 ANNOTATION_CHANGED_BY: Final = f"{GROUP}/changed-by"
 """User who last changed spec, stamped by the admission policy."""
 ANNOTATION_ON_BEHALF_OF: Final = f"{GROUP}/on-behalf-of"

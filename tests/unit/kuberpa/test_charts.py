@@ -7,7 +7,12 @@ from typing import Any
 import yaml
 
 from kuberpa.activity import FINAL_PHASES, MAX_INPUT_BYTES, ActivityPhase
-from kuberpa.names import ANNOTATION_CHANGED_BY, ANNOTATION_CREATED_BY, ANNOTATION_ON_BEHALF_OF
+from kuberpa.names import (
+    ANNOTATION_CHANGED_BY,
+    ANNOTATION_CLAIMED_CREATED_BY,
+    ANNOTATION_CREATED_BY,
+    ANNOTATION_ON_BEHALF_OF,
+)
 
 CHART = Path(__file__).parents[3] / "helm/kuberpa"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -45,7 +50,7 @@ def test_the_policies_know_the_kernels_annotations_and_limits() -> None:
     policies = templates()
     assert str(MAX_INPUT_BYTES) in policies
     assert ANNOTATION_ON_BEHALF_OF in policies
-    for annotation in (ANNOTATION_CREATED_BY, ANNOTATION_CHANGED_BY):
+    for annotation in (ANNOTATION_CREATED_BY, ANNOTATION_CHANGED_BY, ANNOTATION_CLAIMED_CREATED_BY):
         assert f"'{annotation}'" in policies
 
 
