@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from tests.support.cluster import REPOSITORY, Cluster, running
 
 from kuberpa_cli.embedded.cluster import Layer
-from tests.support.cluster import REPOSITORY, Cluster, running
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
 import ssl
 from datetime import UTC, datetime
 
+import pytest
+from tests.support.cluster import Cluster
+
 from kuberpa_cli.embedded import pki
 from kuberpa_cli.embedded.probes import client_context, http
-from tests.support.cluster import Cluster
 
 
 def test_the_control_plane_answers_with_its_version(control_plane: Cluster) -> None:
@@ -17,7 +19,7 @@ def test_both_kinds_of_admission_policy_are_served(control_plane: Cluster) -> No
 
 
 async def test_a_client_that_trusts_another_authority_refuses_the_server(
-    control_plane: Cluster, tmp_path_factory
+    control_plane: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     stranger = pki.ensure(tmp_path_factory.mktemp("other-pki"), datetime.now(UTC))  # noqa: TID251
     why = await http(f"{control_plane.site.server}/readyz", client_context(stranger, "admin"))()

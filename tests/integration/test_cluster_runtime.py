@@ -11,11 +11,11 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from tests.support.cluster import Cluster, running
+from tests.support.waiting import eventually
 
 from kuberpa_cli.embedded.cluster import Layer
 from kuberpa_cli.embedded.processes import find, marked
-from tests.support.cluster import Cluster, running
-from tests.support.waiting import eventually
 
 RUN_PROGRAM = ("/bin/sh", "-c", 'eval "$PROGRAM"')
 FOREVER = "sleep 1000 & wait"

@@ -11,7 +11,8 @@ import asyncio
 import os
 import subprocess
 import threading
-from collections.abc import Coroutine, Iterator, Set
+from collections.abc import Coroutine, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -99,13 +100,18 @@ class Cluster:
 
     def client(self) -> kubernetes.client.ApiClient:
         """A synchronous API client of the administrator; use it as a context manager."""
-        return kubernetes.config.new_client_from_config(config_file=str(self.kubeconfig))
+        client: kubernetes.client.ApiClient = kubernetes.config.new_client_from_config(  # type: ignore[no-untyped-call]
+            config_file=str(self.kubeconfig)
+        )
+        return client
 
     async def aio_client(self) -> Any:
         """An asyncio API client of the administrator; use it as an asynchronous context manager."""
         import kubernetes.aio  # noqa: PLC0415 - a second and a half that few tests need
 
-        return await kubernetes.aio.config.new_client_from_config(config_file=str(self.kubeconfig))
+        return await kubernetes.aio.config.new_client_from_config(  # type: ignore[no-untyped-call]
+            config_file=str(self.kubeconfig)
+        )
 
     def token_kubeconfig(self, namespace: str, account: str) -> Path:
         """A kubeconfig of a ServiceAccount, for tests of what an account may do."""
@@ -142,7 +148,7 @@ def cluster_paths(folder: Path) -> places.Paths:
 
 
 @contextmanager
-def running(folder: Path, layers: Set[Layer], **options: Any) -> Iterator[Cluster]:
+def running(folder: Path, layers: AbstractSet[Layer], **options: Any) -> Iterator[Cluster]:
     """Start a cluster with these layers, and end and forget it afterwards."""
     paths = cluster_paths(folder)
     site = prepare(paths, PrintedReport(), datetime.now(UTC), durable=False)  # noqa: TID251 - the tests' clock

@@ -5,9 +5,10 @@ import signal
 import sys
 from datetime import UTC, datetime
 
+from tests.support.cluster import PrintedReport
+
 from kuberpa_cli.embedded import paths
 from kuberpa_cli.embedded.cluster import EmbeddedCluster, Layer, Options, prepare
-from tests.support.cluster import PrintedReport
 
 
 async def serve(layers: frozenset[Layer]) -> None:

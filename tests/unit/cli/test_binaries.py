@@ -15,9 +15,11 @@ from kuberpa_cli.embedded.binaries import MODULES, BuildFailedError, Module, Tar
 class Recorded:
     said: list[str] = field(default_factory=list)
     built: list[str] = field(default_factory=list)
+    heard: threading.Event = field(default_factory=threading.Event)
 
     def say(self, message: str) -> None:
         self.said.append(message)
+        self.heard.set()
 
     def started(self, target: Target, packages: int) -> None:
         self.said.append(f"{target.name} has {packages} packages")
@@ -93,16 +95,14 @@ def test_a_changed_pin_builds_anew_beside_the_old(module: Module, tmp_path: Path
 
 def test_two_runs_at_once_build_once_and_the_second_says_that_it_waits(module: Module, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    first, second = Recorded(), Recorded()
     compiling, waiting = threading.Event(), threading.Event()
+    first, second = Recorded(), Recorded(heard=waiting)
 
     def slow_go(folder: Path, say: object) -> Path:
         compiling.set()
         assert waiting.wait(30)
         return gotool.find(folder)
 
-    second_say = second.say
-    second.say = lambda message: (second_say(message), waiting.set())[0]  # type: ignore[method-assign]
     threads = [threading.Thread(target=ensure, args=(cache, first, (module,), slow_go))]
     threads[0].start()
     assert compiling.wait(30)

@@ -44,7 +44,7 @@ def test_no_client_of_the_api_server_is_signed_by_etcds_authority(tmp_path: Path
     etcd_ca = certificate(issued.certificate("etcd-ca"))
     certificate(issued.certificate("etcd-client")).verify_directly_issued_by(etcd_ca)
     for leaf in pki.CLIENTS:
-        with pytest.raises(ValueError, match="[Ii]ssuer"):
+        with pytest.raises(ValueError, match=r"[Ii]ssuer"):
             certificate(issued.certificate(leaf.file)).verify_directly_issued_by(etcd_ca)
 
 

@@ -64,20 +64,16 @@ def test_an_identity_is_not_fooled_by_a_pid_that_is_used_again() -> None:
 
 
 def test_the_guardian_ends_the_cluster_when_its_supervisor_is_killed(marker: str) -> None:
-    supervisor = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import os, subprocess, sys, time\n"
-            "from kuberpa_cli.embedded.guardian import Guardian\n"
-            f"env = dict(os.environ, {CLUSTER_MARKER}={marker!r})\n"
-            f"guardian = Guardian({marker!r}, None, env)\n"
-            "subprocess.Popen(['sleep', '1000'], env=env, start_new_session=True)\n"
-            "print('ready', flush=True)\n"
-            "time.sleep(1000)\n",
-        ],
-        stdout=subprocess.PIPE,
-    )
+    program = f"""
+import os, subprocess, time
+from kuberpa_cli.embedded.guardian import Guardian
+env = dict(os.environ, {CLUSTER_MARKER}={marker!r})
+guardian = Guardian({marker!r}, None, env)
+subprocess.Popen(['sleep', '1000'], env=env, start_new_session=True)
+print('ready', flush=True)
+time.sleep(1000)
+"""
+    supervisor = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     with supervisor:
         assert supervisor.stdout is not None
         assert supervisor.stdout.readline() == b"ready\n"

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.waiting import eventually
 
 from kuberpa_cli.embedded import tokens
+from kuberpa_cli.embedded.child import User
 from kuberpa_cli.embedded.kubectl import KubectlError, Tool
 from kuberpa_cli.errors import KuberpaError
 from kuberpa_cli.runtime import agents, pod, volumes
@@ -265,9 +267,10 @@ async def test_local_processes_tokens_are_renewed_and_a_refusal_is_told_and_trie
     keeping = asyncio.create_task(
         tokens.keep_fresh(Tool(kubectl), (account,), said.append, life_seconds=0, retry_seconds=0.01)
     )
-    async with asyncio.timeout(20):
-        while not (account.file.exists() and account.file.read_text().startswith("token-")):
-            await asyncio.sleep(0.01)
+    renewed = asyncio.to_thread(
+        eventually, lambda: account.file.exists() and account.file.read_text().startswith("token-"), "a token"
+    )
+    await renewed
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
     assert "connection refused" in said[0]
@@ -281,8 +284,6 @@ async def test_a_missing_tool_is_named() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's robots have users of their own")
 async def test_a_robot_cannot_replace_what_the_runtime_writes(tmp_path: Path) -> None:
-    from kuberpa_cli.embedded.child import User
-
     home = Home(tmp_path / "pod", User(1_234_567, 1_234_567))
     home.prepare()
     folder = home.read_only("token")

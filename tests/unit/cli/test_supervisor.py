@@ -26,13 +26,16 @@ class Heard:
 
 def file_exists(path: Path) -> Probe:
     async def probe() -> str | None:
-        return None if path.exists() else f"{path} is missing"
+        return None if path.exists() else f"{path} is missing"  # noqa: ASYNC240
 
     return probe
 
 
+Shell = Callable[..., Part]
+
+
 @pytest.fixture
-def shell(tmp_path: Path) -> Callable[..., Part]:
+def shell(tmp_path: Path) -> Shell:
     def make(name: str, program: str, needs: tuple[str, ...] = (), **more: object) -> Part:
         ready = tmp_path / f"{name}.ready"
         command = ("/bin/sh", "-c", program.replace("READY", f"touch {ready}"))
@@ -47,18 +50,18 @@ def supervise(folder: Path, units: list[Unit], heard: Heard) -> Supervisor:
 
 async def until(look: Callable[[], bool], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
-        while not look():
+        while not look():  # noqa: ASYNC110 - what it looks at tells nobody
             await asyncio.sleep(0.01)
 
 
-async def test_a_part_starts_when_all_it_needs_is_ready_and_ends_before_that(tmp_path: Path, shell) -> None:
+async def test_a_part_starts_when_all_it_needs_is_ready_and_ends_before_that(tmp_path: Path, shell: Shell) -> None:
     heard = Heard()
     done: list[str] = []
 
     async def step() -> None:
         done.append("step")
 
-    units = [
+    units: list[Unit] = [
         shell("last", "READY; sleep 100", ("step",)),
         Step("step", ("first",), step),
         shell("first", "READY; sleep 100"),
@@ -70,7 +73,7 @@ async def test_a_part_starts_when_all_it_needs_is_ready_and_ends_before_that(tmp
     assert heard.order(State.STOPPED) == ["last", "first"]
 
 
-async def test_a_killed_part_is_started_again_and_that_is_told(tmp_path: Path, shell) -> None:
+async def test_a_killed_part_is_started_again_and_that_is_told(tmp_path: Path, shell: Shell) -> None:
     heard = Heard()
     supervisor = supervise(tmp_path, [shell("part", "READY; sleep 100")], heard)
     await supervisor.start()
@@ -84,14 +87,14 @@ async def test_a_killed_part_is_started_again_and_that_is_told(tmp_path: Path, s
     await supervisor.stop()
 
 
-async def test_a_part_that_never_comes_up_fails_the_start_with_the_end_of_its_log(tmp_path: Path, shell) -> None:
+async def test_a_part_that_never_comes_up_fails_the_start_with_the_end_of_its_log(tmp_path: Path, shell: Shell) -> None:
     supervisor = supervise(tmp_path, [shell("part", "echo the port is taken; exit 7")], Heard())
     with pytest.raises(PartFailedError, match=r"part ended with exit code 7(.|\n)*the port is taken"):
         await supervisor.start()
     await supervisor.stop()
 
 
-async def test_a_part_that_is_not_ready_in_time_says_why(tmp_path: Path, shell) -> None:
+async def test_a_part_that_is_not_ready_in_time_says_why(tmp_path: Path, shell: Shell) -> None:
     supervisor = supervise(tmp_path, [shell("part", "sleep 100", ready_seconds=0.3)], Heard())
     with pytest.raises(PartFailedError, match=r"not ready within 0.3 s: .*part.ready is missing"):
         await supervisor.start()
@@ -105,7 +108,7 @@ async def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
     await supervisor.stop()
 
 
-async def test_a_part_that_ignores_sigterm_is_killed_with_its_group(tmp_path: Path, shell) -> None:
+async def test_a_part_that_ignores_sigterm_is_killed_with_its_group(tmp_path: Path, shell: Shell) -> None:
     program = f"trap '' TERM; sleep 1000 & echo $! > {tmp_path}/child; READY; while :; do sleep 1; done"
     supervisor = supervise(tmp_path, [shell("part", program, stop_seconds=0.2)], Heard())
     await supervisor.start()
@@ -114,7 +117,7 @@ async def test_a_part_that_ignores_sigterm_is_killed_with_its_group(tmp_path: Pa
     await until(lambda: not Path(f"/proc/{child}").exists() or " Z " in Path(f"/proc/{child}/stat").read_text())
 
 
-async def test_a_failing_step_fails_the_start(tmp_path: Path, shell) -> None:
+async def test_a_failing_step_fails_the_start(tmp_path: Path, shell: Shell) -> None:
     async def step() -> None:
         raise PartFailedError("the chart is broken")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from kuberpa_cli.commands.screen import BuildScreen
 from kuberpa_cli.embedded import binaries
 from kuberpa_cli.embedded.install import CHART, CRD_CHART, NAMESPACE, RELEASE, Charts
 from kuberpa_cli.embedded.kubectl import KubectlError, Tool
 from kuberpa_cli.embedded.paths import Paths
-from kuberpa_cli.commands.screen import BuildScreen
 from kuberpa_cli.errors import KuberpaError
 
 KIND_NAME = "kuberpa"
@@ -92,7 +92,7 @@ async def _database(kubectl: Tool) -> None:
 
 
 def _tools(paths: Paths, kubeconfig: Path | None, console: Console) -> tuple[Tool, Tool]:
-    """kubectl and helm: the machine's own, else those that are built for the embedded cluster."""
+    """Kubectl and helm: the machine's own, else those that are built for the embedded cluster."""
     found = {name: shutil.which(name) for name in ("kubectl", "helm")}
     if not all(found.values()):
         with BuildScreen(console) as screen:

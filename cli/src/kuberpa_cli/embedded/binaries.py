@@ -178,7 +178,9 @@ def _build(go: Path, cache: Path, module: Module, report: Report) -> None:
     partial.rename(final)
 
 
-def _compile(go: Path, cache: Path, module: Module, target: Target, into: Path, report: Report) -> None:
+def _compile(  # noqa: PLR0913, PLR0917  what to build, with what, into what
+    go: Path, cache: Path, module: Module, target: Target, into: Path, report: Report
+) -> None:
     env = _environment(cache)
     started = monotonic()
     report.started(target, _count_packages(go, module, target, env))

@@ -29,7 +29,7 @@ class Child:
         self._popen = popen
 
     @classmethod
-    def start(
+    def start(  # noqa: PLR0913  the parts of one process
         cls,
         command: Sequence[str | Path],
         *,

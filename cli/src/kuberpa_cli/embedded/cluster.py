@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -82,41 +82,37 @@ def accounts(site: Site) -> tuple[tokens.Account, ...]:
 
 def units(site: Site, options: Options) -> list[Unit]:
     """The cluster's parts and steps; the supervisor orders them by their needs."""
-    kubectl = Tool(site.binaries["kubectl"], site.paths.admin_kubeconfig)
+    return [unit for layer, make in UNITS.items() if layer in options.layers for unit in make(site, options)]
+
+
+def _api(site: Site, _: Options) -> list[Unit]:
+    async def add_nodes() -> None:
+        await _kubectl(site).apply(LOCAL_MANIFEST.read_text())
+
+    return [controlplane.etcd(site), controlplane.apiserver(site), Step("nodes", ("kube-apiserver",), add_nodes)]
+
+
+def _nodes(site: Site, _: Options) -> list[Unit]:
+    return [controlplane.controller_manager(site), controlplane.scheduler(site), kwok.kwok(site)]
+
+
+def _database(site: Site, _: Options) -> list[Unit]:
+    return [postgres.postgres(site)]
+
+
+def _charts(site: Site, _: Options) -> list[Unit]:
     helm = Tool(site.binaries["helm"], site.paths.admin_kubeconfig)
 
-    async def add_nodes() -> None:
-        await kubectl.apply(LOCAL_MANIFEST.read_text())
+    async def apply() -> None:
+        await install.apply_charts(helm, _kubectl(site), install.Charts.find(), install.EMBEDDED_VALUES)
 
-    async def apply_charts() -> None:
-        await install.apply_charts(helm, kubectl, install.Charts.find(), install.EMBEDDED_VALUES)
+    async def issue() -> None:
+        await asyncio.gather(*(tokens.issue(_kubectl(site), account) for account in accounts(site)))
 
-    async def issue_tokens() -> None:
-        await asyncio.gather(*(tokens.issue(kubectl, account) for account in accounts(site)))
-
-    layers = options.layers
-    chosen: list[Unit] = []
-    if Layer.API in layers:
-        chosen += [controlplane.etcd(site), controlplane.apiserver(site)]
-        chosen.append(Step("nodes", ("kube-apiserver",), add_nodes))
-    if Layer.NODES in layers:
-        chosen += [controlplane.controller_manager(site), controlplane.scheduler(site), kwok.kwok(site)]
-    if Layer.DATABASE in layers:
-        chosen.append(postgres.postgres(site))
-    if Layer.CHARTS in layers:
-        chosen.append(Step("charts", ("nodes",), apply_charts))
-        chosen.append(Step("tokens", ("charts",), issue_tokens))
-    if Layer.RUNTIME in layers:
-        chosen += _agents(site, options)
-    if Layer.PROGRAMS in layers:
-        if programs.available("kuberpa_operator.main"):
-            chosen += [programs.operator(site, number) for number in range(1, options.operators + 1)]
-        if programs.available("kuberpa_panel.main"):
-            chosen.append(programs.panel(site))
-    return chosen
+    return [Step("charts", ("nodes",), apply), Step("tokens", ("charts",), issue)]
 
 
-def _agents(site: Site, options: Options) -> list[Unit]:
+def _runtime(site: Site, options: Options) -> list[Unit]:
     """The local runtime, after the agent's environment has been built."""
     if options.agent_command:
         return [Step("agent", (), nothing), programs.runtime(site, options.agents, options.agent_command)]
@@ -128,6 +124,25 @@ def _agents(site: Site, options: Options) -> list[Unit]:
 
     command = (environment.python, "-m", module)
     return [Step("agent", (), build), programs.runtime(site, options.agents, command)]
+
+
+def _programs(site: Site, options: Options) -> list[Unit]:
+    operators = [programs.operator(site, number) for number in range(1, options.operators + 1)]
+    return [*operators, programs.panel(site)]
+
+
+UNITS: Mapping[Layer, Callable[[Site, Options], list[Unit]]] = {
+    Layer.API: _api,
+    Layer.NODES: _nodes,
+    Layer.DATABASE: _database,
+    Layer.CHARTS: _charts,
+    Layer.RUNTIME: _runtime,
+    Layer.PROGRAMS: _programs,
+}
+
+
+def _kubectl(site: Site) -> Tool:
+    return Tool(site.binaries["kubectl"], site.paths.admin_kubeconfig)
 
 
 class EmbeddedCluster:
@@ -158,8 +173,7 @@ class EmbeddedCluster:
         self._background.append(asyncio.create_task(self._watch_guardian()))
         await self.supervisor.start()
         if Layer.CHARTS in self._options.layers:
-            kubectl = Tool(self.site.binaries["kubectl"], self.site.paths.admin_kubeconfig)
-            fresh = tokens.keep_fresh(kubectl, accounts(self.site), self._say)
+            fresh = tokens.keep_fresh(_kubectl(self.site), accounts(self.site), self._say)
             self._background.append(asyncio.create_task(fresh))
 
     async def stop(self) -> None:
@@ -171,6 +185,11 @@ class EmbeddedCluster:
         if self._guardian and not await asyncio.to_thread(self._guardian.finish):
             left = [process.pid for process in find(tests_for(self.site.paths.cluster_id, self.uids))]
             raise KuberpaError(f"these processes could not be ended: {left}")
+
+    @property
+    def guardian_pid(self) -> int | None:
+        """The process that ends the cluster should this one die."""
+        return self._guardian.pid if self._guardian and self._guardian.running else None
 
     def _new_guardian(self) -> Guardian:
         return Guardian(self.site.paths.cluster_id, self.uids, self._environment)

@@ -1,7 +1,8 @@
 """Puts kuberpa into a cluster by its own Helm charts, so that accounts, roles and policies are the chart's."""
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ async def apply_charts(helm: Tool, kubectl: Tool, charts: Charts, values: Mappin
     await _prune(kubectl, {_identity(body) for body in yaml.safe_load_all(manifests) if body})
 
 
-async def _prune(kubectl: Tool, rendered: Set[tuple[str, str, str]]) -> None:
+async def _prune(kubectl: Tool, rendered: AbstractSet[tuple[str, str, str]]) -> None:
     """Delete what an older chart left; kubectl's own --prune does not work with server-side apply."""
     selector = f"--selector=app.kubernetes.io/instance={RELEASE}"
     found = json.loads(await kubectl("get", ",".join(_KINDS), "--all-namespaces", selector, "--output=json"))

@@ -54,7 +54,7 @@ class Paths:
 
     @property
     def etcd(self) -> Path:
-        """etcd's data folder."""
+        """Etcd's data folder."""
         return self.state / "etcd"
 
     @property

@@ -2,7 +2,6 @@ import asyncio
 import ssl
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 from kuberpa_cli.embedded.part import Probe
 from kuberpa_cli.embedded.pki import Pki
@@ -34,19 +33,5 @@ def http(url: str, context: ssl.SSLContext | None = None) -> Probe:
 
     async def probe() -> str | None:
         return await asyncio.to_thread(get)
-
-    return probe
-
-
-def socket_file(path: Path) -> Probe:
-    """Ready when something accepts connections on a Unix socket."""
-
-    async def probe() -> str | None:
-        try:
-            _, writer = await asyncio.open_unix_connection(path)
-        except OSError as error:
-            return f"{path}: {error}"
-        writer.close()
-        return None
 
     return probe

@@ -26,7 +26,8 @@ def block(shared_root: Path, cluster_id: str, largest: int | None = None) -> ran
             start = next(free, None)
             if start is None or start + size > limit:
                 raise KuberpaError(
-                    f"all {_BLOCKS} blocks of robot user IDs are in use: remove clusters that are not needed from {shared_root}"
+                    f"all {_BLOCKS} blocks of robot user IDs are in use: "
+                    f"remove clusters that are not needed from {shared_root}"
                 )
             kept[cluster_id] = start
         files.write(register, json.dumps(kept, indent=1), mode=0o644)

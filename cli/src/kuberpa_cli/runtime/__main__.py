@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from kuberpa.client import Cluster
-
 from kuberpa_cli.embedded import paths as places
 from kuberpa_cli.embedded.cluster import robot_uids
 from kuberpa_cli.errors import KuberpaError

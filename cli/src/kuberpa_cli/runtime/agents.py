@@ -1,4 +1,4 @@
-"""The robot agent's virtual environment: one for each content of its sources, with an interpreter that robots' users can run."""
+"""The robot agent's virtual environment: one for each content of its sources, by a Python that robots can run."""
 
 import hashlib
 import os
@@ -54,8 +54,8 @@ class Environment:
 def plan(paths: Paths, workspace: Path | None) -> Environment:
     """The environment for the sources as they are now.
 
-    `workspace` is the checkout, None when kuberpa is installed from wheels. Raises KuberpaError when this machine has no
-    Python that robots can run.
+    `workspace` is the checkout, None when kuberpa is installed from wheels. Raises KuberpaError when this machine has
+    no Python that robots can run.
     """
     base = interpreter(unprivileged=paths.shared_root is not None)
     recipe: Recipe = Workspace(workspace) if workspace else Installed(tuple(_pins(DISTRIBUTION)))

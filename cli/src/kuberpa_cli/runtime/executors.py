@@ -17,10 +17,10 @@ import psutil
 from kuberpa_cli.embedded.child import Child
 from kuberpa_cli.embedded.processes import (
     CLUSTER_MARKER,
+    NETWORK_VARIABLES,
     Belongs,
     Identity,
     become_subreaper,
-    NETWORK_VARIABLES,
     marked,
     owned_by,
     sweep,

