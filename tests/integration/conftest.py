@@ -5,17 +5,21 @@ import pytest
 
 from kuberpa.client import Cluster as Client
 from kuberpa_cli.embedded.cluster import Layer
-from tests.support.cluster import REPOSITORY, Cluster, running
+from tests.support.cluster import Cluster, running
 from tests.support.panel import PanelProcess, World, database
 
 
 @pytest.fixture(scope="session")
 def panel_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """API server with the CRDs, and PostgreSQL: what a panel needs."""
-    with running(tmp_path_factory.mktemp("panel-site"), {Layer.API, Layer.DATABASE}) as cluster:
-        cluster.kubectl("apply", "--server-side", "-f", REPOSITORY / "crds")
-        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    """API server with the charts' CRDs, accounts, roles and policies, and PostgreSQL: what a panel needs."""
+    with running(tmp_path_factory.mktemp("panel-site"), {Layer.API, Layer.CHARTS, Layer.DATABASE}) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def panel_kubeconfig(panel_site: Cluster) -> Path:
+    """The panel's own account, with the chart's rights and no others."""
+    return panel_site.token_kubeconfig("kuberpa-system", "kuberpa-panel")
 
 
 @pytest.fixture
@@ -33,9 +37,9 @@ async def panel_database(panel_site: Cluster) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def panel(panel_site: Cluster, panel_database: str, tmp_path: Path) -> AsyncIterator[PanelProcess]:
+async def panel(panel_kubeconfig: Path, panel_database: str, tmp_path: Path) -> AsyncIterator[PanelProcess]:
     """A panel replica, ready and with its archive."""
-    process = PanelProcess(panel_site.kubeconfig, panel_database, tmp_path)
+    process = PanelProcess(panel_kubeconfig, panel_database, tmp_path)
     await process.start()
     await process.archive_is("ok")
     try:

@@ -102,7 +102,8 @@ class PanelProcess:
     async def ready(self) -> None:
         async def is_ready() -> bool:
             assert self.process is not None
-            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            if self.process.poll() is not None:
+                raise RuntimeError(self.log.read_text()[-3000:])
             return (await self.get("/readyz"))[0] == 200
 
         await eventually(is_ready, "the panel being ready")
