@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -65,7 +66,13 @@ class Operator:
         self.panels = PanelBook(self.clock)
         self.world = World()
         self.elector = Elector(
-            self.cluster, self.clock, self.settings.namespace, self.settings.replica, self._won, _give_up
+            self.cluster,
+            self.clock,
+            self.settings.namespace,
+            # never the identity of a former process, which might still be there
+            f"{self.settings.replica}_{uuid.uuid4().hex[:8]}",
+            self._won,
+            _give_up,
         )
         api = FencedCluster(self.cluster, self.elector.leads)
         gatherer = Gatherer(
