@@ -123,7 +123,7 @@ class ScriptedPanel:
                 await self._store(link, message)
             case wire.Finished() if self.acknowledges:
                 key = (message.uid, message.token)
-                if message.last_seq > max(self.lines[key], default=0):
+                if message.last_seq > len(self.lines[key]):
                     self.gaps.append(f"{key}: finished with {message.last_seq} lines of which some are missing")
                 self.finished[key] = message
                 await link.send(wire.Ack(uid=message.uid, token=message.token, seq=message.last_seq, finished=True))
@@ -132,10 +132,10 @@ class ScriptedPanel:
         key = (message.uid, message.token)
         stored = self.lines[key]
         for line in message.lines:
-            if line.seq > max(stored, default=0) + 1:
-                self.gaps.append(f"{key}: {line.seq} came after {max(stored, default=0)}")
+            if line.seq > len(stored) + 1:
+                self.gaps.append(f"{key}: {line.seq} came after {len(stored)}")
             stored.setdefault(line.seq, line.text)
-        await link.send(wire.Ack(uid=message.uid, token=message.token, seq=max(stored)))
+        await link.send(wire.Ack(uid=message.uid, token=message.token, seq=len(stored)))
 
     async def _notify(self) -> None:
         async with self._changed:

@@ -95,6 +95,8 @@ class _Run:
     deadline: float | None = None
     """When a stop becomes a kill."""
     killed: bool = False
+    shut_down: bool = False
+    """Whether the end was asked for by `close`."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     finished: wire.Finished | None = None
     ended: float = 0.0
@@ -243,17 +245,17 @@ class SimulatedRuns:
 
     @staticmethod
     def _verdict(run: _Run, *, timed_out: bool) -> tuple[Outcome, Reason]:
-        if run.killed and run.deadline is None:
-            return Outcome.KILLED, Reason.KILL_REQUESTED
-        if timed_out:
-            return (Outcome.KILLED if run.killed else Outcome.STOPPED), Reason.TIMEOUT_EXCEEDED
-        if run.killed:
-            return Outcome.KILLED, Reason.GRACE_PERIOD_EXCEEDED
-        if run.deadline is not None:
-            return Outcome.STOPPED, Reason.STOP_REQUESTED
-        if run.job.definition == _FAIL:
-            return Outcome.FAILED, Reason.EXCEPTION_RAISED
-        return Outcome.SUCCEEDED, Reason.COMPLETED
+        ended = Outcome.KILLED if run.killed else Outcome.STOPPED
+        rules = (
+            (run.shut_down, ended, Reason.AGENT_SHUTDOWN),
+            (run.killed and run.deadline is None, ended, Reason.KILL_REQUESTED),
+            (timed_out, ended, Reason.TIMEOUT_EXCEEDED),
+            (run.killed, ended, Reason.GRACE_PERIOD_EXCEEDED),
+            (run.deadline is not None, ended, Reason.STOP_REQUESTED),
+            (run.job.definition == _FAIL, Outcome.FAILED, Reason.EXCEPTION_RAISED),
+            (True, Outcome.SUCCEEDED, Reason.COMPLETED),
+        )
+        return next((outcome, reason) for holds, outcome, reason in rules if holds)
 
     def _known(self, uid: str, token: int) -> _Run | None:
         if (uid, token) in self._forgotten:
@@ -337,6 +339,7 @@ class SimulatedRuns:
         self._closing = True
         running = [run for run in self._runs.values() if run.finished is None]
         for run in running:
+            run.shut_down = True
             if mode is CloseMode.SAFE:
                 await self.stop(run.job.uid, run.job.token, grace_seconds)
             elif mode is CloseMode.FORCE:
