@@ -198,6 +198,7 @@ class EmbeddedCluster:
         while True:
             await asyncio.sleep(GUARDIAN_CHECK_SECONDS)
             if self._guardian and not self._guardian.running:
+                self._guardian.finish()
                 self._guardian = self._new_guardian()
 
 

@@ -146,7 +146,7 @@ def describe(item: ActivityItem) -> str:
     took = f", {duration(status)}" if status.is_final and status.started_at and status.finished_at else ""
     obvious = {status.phase.value, "Started", "Completed", ""}
     reason = "" if status.reason in obvious else f": {status.reason}"
-    message = f": {status.message}" if status.message and (reason or not status.is_final) else ""
+    message = f": {status.message}" if status.message and reason else ""
     return f"{status.phase}{robot}{attempt}{took}{reason}{message}"
 
 

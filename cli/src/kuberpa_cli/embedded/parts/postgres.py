@@ -89,7 +89,7 @@ def postgres(site: Site) -> Part:
 
 def _accepts(binaries: Path, sockets: Path) -> Probe:
     """Ready when it takes connections: after a crash it listens long before it has recovered."""
-    command = [binaries / "pg_isready", "--quiet", f"--host={sockets}", f"--port={_PORT}"]
+    command = [str(binaries / "pg_isready"), "--quiet", f"--host={sockets}", f"--port={_PORT}"]
 
     async def probe() -> str | None:
         code = await asyncio.to_thread(subprocess.call, command)
