@@ -173,6 +173,7 @@ def _container(robot: Robot, settings: PodSettings, volumes: list[tuple[Body, st
         "KUBERPA_STATE_DIR": PATHS["state"],
         "KUBERPA_SECRETS_DIR": PATHS["secrets"],
         "KUBERPA_PACKAGE_INDEX_DIR": PATHS["package-index"],
+        "KUBERPA_GRACE_SECONDS": str(GRACE_SECONDS),
         "KUBERPA_LOG_LEVEL": settings.log_level,
     }
     container: Body = {
