@@ -9,6 +9,7 @@ import codecs
 import json
 import os
 import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -24,28 +25,34 @@ class LineSplitter:
     def __init__(self, encoding: str) -> None:
         self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
         self._pending = ""
+        self._begun = 0.0
 
     @property
-    def has_pending(self) -> bool:
-        """Whether a line has begun and not ended."""
-        return bool(self._pending)
+    def begun(self) -> float:
+        """When the line that has not ended yet began; infinite when there is none."""
+        return self._begun if self._pending not in {"", "\r"} else float("inf")
 
-    def feed(self, data: bytes) -> Iterator[tuple[str, bool]]:
+    def feed(self, data: bytes, now: float = 0.0) -> Iterator[tuple[str, bool]]:
         """(text, continues) of what is complete, and of whatever exceeds the line limit."""
+        if not self._pending:
+            self._begun = now
         *lines, self._pending = _BREAK.split(self._pending + self._decoder.decode(data))
+        if lines:
+            self._begun = now
         for line in lines:
             yield from _chunks(line)
         while len(self._pending) > MAX_LINE_CHARS:
             yield self._pending[:MAX_LINE_CHARS], True
             self._pending = self._pending[MAX_LINE_CHARS:]
 
-    def flush(self) -> Iterator[tuple[str, bool]]:
+    def flush(self, now: float = 0.0) -> Iterator[tuple[str, bool]]:
         """What has been written of a line that has not ended yet, such as a prompt."""
         if self._pending and self._pending != "\r":
             # A carriage return may be the first half of a line end: it waits for the second.
             held = "\r" if self._pending.endswith("\r") else ""
             yield self._pending.removesuffix("\r"), True
             self._pending = held
+            self._begun = now
 
     def end(self) -> Iterator[tuple[str, bool]]:
         """The last line of a stream that has ended."""
@@ -60,6 +67,30 @@ def _chunks(line: str) -> Iterator[tuple[str, bool]]:
         yield line[:MAX_LINE_CHARS], True
         line = line[MAX_LINE_CHARS:]
     yield line, False
+
+
+class Tail:
+    """The last characters of a stream."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: deque[str] = deque()
+        self._size = 0
+
+    def add(self, text: str) -> None:
+        """Take more text."""
+        self._parts.append(text)
+        self._size += len(text)
+        while self._size - len(self._parts[0]) >= self._limit:
+            self._size -= len(self._parts.popleft())
+
+    def __str__(self) -> str:
+        return "".join(self._parts)[-self._limit :]
+
+    def last_line(self) -> str:
+        """The last line with anything in it."""
+        lines = str(self).strip().splitlines()
+        return lines[-1] if lines else ""
 
 
 class OutputFile:

@@ -11,7 +11,6 @@ for output, exits and wake-ups; what is due by time is checked at every turn on 
 import contextlib
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +19,7 @@ from kuberpa_agent.platform.base import Platform, Remains, Tree
 from kuberpa_agent.worker import outcome, rundir
 from kuberpa_agent.worker.command import NotSupportedError
 from kuberpa_agent.worker.messages import Messages
-from kuberpa_agent.worker.output import LineSplitter, OutputFile
+from kuberpa_agent.worker.output import LineSplitter, OutputFile, Tail
 from kuberpa_agent.worker.signature import ArgumentError
 from kuberpa_agent.worker.wake import Waker
 
@@ -57,9 +56,8 @@ class Shim:
         self._output = OutputFile(directory / rundir.OUTPUT, job["outputLimitBytes"])
         self._messages = Messages(self._output, directory / rundir.PROGRESS, job["resultLimitBytes"])
         self._splitters: dict[str, LineSplitter] = {}
-        self._tails: dict[str, deque[str]] = {"stdout": deque(), "stderr": deque()}
+        self._tails = {"stdout": Tail(_TAIL_CHARS), "stderr": Tail(_TAIL_CHARS)}
         self._open: set[str] = set()
-        self._flush_at = float("inf")
         self._look_at = 0.0
         self._stop_reason = self._kill_reason = ""
         self._grace_ends = float("inf")
@@ -119,7 +117,8 @@ class Shim:
 
     def _due_in(self) -> float:
         now = time.monotonic()
-        due = min(self._flush_at, self._look_at, self._grace_ends, self._messages.due_at, now + _LOOK_SECONDS)
+        flush_at = min(splitter.begun for splitter in self._splitters.values()) + _FLUSH_SECONDS
+        due = min(flush_at, self._look_at, self._grace_ends, self._messages.due_at, now + _LOOK_SECONDS)
         timeout = self._job.get("timeoutSeconds")
         if timeout is not None and not self._stop_reason:
             due = min(due, self._started + timeout)
@@ -141,7 +140,7 @@ class Shim:
                 self._messages.feed(event.data, wall)
                 continue
             splitter = self._splitters[event.source]
-            for text, continues in splitter.feed(event.data) if event.data else splitter.end():
+            for text, continues in splitter.feed(event.data, now) if event.data else splitter.end():
                 self._line(wall, event.source, text, continues=continues)
         self._flush_pending(now, wall)
         written = self._output.write()
@@ -150,22 +149,13 @@ class Shim:
 
     def _line(self, wall: float, stream: str, text: str, *, continues: bool) -> None:
         self._output.add(wall, stream, "INFO" if stream == "stdout" else "ERROR", text, continues=continues)
-        tail = self._tails[stream]
-        tail.append(text if continues else text + "\n")
-        while len(tail) > 1 and sum(map(len, tail)) - len(tail[0]) >= _TAIL_CHARS:
-            tail.popleft()
+        self._tails[stream].add(text if continues else text + "\n")
 
     def _flush_pending(self, now: float, wall: float) -> None:
-        pending = [name for name, splitter in self._splitters.items() if splitter.has_pending]
-        if not pending:
-            self._flush_at = float("inf")
-        elif self._flush_at == float("inf"):
-            self._flush_at = now + _FLUSH_SECONDS
-        elif now >= self._flush_at:
-            for name in pending:
-                for text, continues in self._splitters[name].flush():
+        for name, splitter in self._splitters.items():
+            if now >= splitter.begun + _FLUSH_SECONDS:
+                for text, continues in splitter.flush(now):
                     self._line(wall, name, text, continues=continues)
-            self._flush_at = float("inf")
 
     def _enforce(self, tree: Tree) -> Remains | None:
         """Apply requests and deadlines; returns what a kill left."""
@@ -237,11 +227,9 @@ class Shim:
         status = tree.exit_status()
         result = self._messages.result
         if made.is_command:
-            tails = {name: "".join(tail)[-_TAIL_CHARS:] for name, tail in self._tails.items()}
-            result = {"exitCode": status, **tails}
+            result = {"exitCode": status, **{name: str(tail) for name, tail in self._tails.items()}}
         elif self._messages.exit_code is not None:
             status = self._messages.exit_code
-        words = "".join(self._tails["stderr"]).strip().splitlines()
         verdict = outcome.judge(
             outcome.Ending(
                 exit_code=status,
@@ -252,7 +240,7 @@ class Shim:
                 result=result,
                 returned=self._messages.returned,
                 error=self._messages.error,
-                last_words=words[-1][:1000] if words else "",
+                last_words=self._tails["stderr"].last_line()[:1000],
             )
         )
         self._exit(
