@@ -3,6 +3,7 @@
 const BLOCK = 200;
 const NEAR = 40;
 const EARLIER = 1000;
+const BY_HAND_MS = 1000;
 
 const view = document.getElementById("log");
 const live = document.getElementById("live");
@@ -31,19 +32,25 @@ function start() {
     thaw();
   });
   follow.addEventListener("change", () => (follow.checked ? thaw() : freeze()));
+  // only a person's scrolling freezes: blocks that get their real height scroll as well
+  let touchedAt = 0;
+  for (const name of ["wheel", "touchmove", "pointerdown", "keydown"]) {
+    view.addEventListener(name, () => (touchedAt = Date.now()), { passive: true });
+  }
   view.addEventListener("scroll", () => {
     const atEnd = view.scrollHeight - view.scrollTop - view.clientHeight < NEAR;
-    if (atEnd && !follow.checked && !wanted) {
+    const byHand = Date.now() - touchedAt < BY_HAND_MS;
+    if (atEnd && byHand && !follow.checked) {
       follow.checked = true;
       thaw();
-    } else if (!atEnd && follow.checked && !state.writing) {
+    } else if (!atEnd && follow.checked) {
+      if (!byHand) return toEnd();
       follow.checked = false;
       freeze();
     }
   });
 
   function append(records) {
-    state.writing = true;
     let lines = 0;
     for (const record of records) {
       if (record.type === "end") {
@@ -63,7 +70,6 @@ function start() {
       freeze();
     }
     if (wanted) reveal(wanted);
-    requestAnimationFrame(() => (state.writing = false));
   }
 
   function put(element) {

@@ -1,8 +1,9 @@
+import logging
 from typing import Final
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kuberpa_panel.api.context import context_of
@@ -11,6 +12,8 @@ from kuberpa_panel.api.problems import Problem, SignInRequiredProblem
 from kuberpa_panel.api.viewer import find_viewer
 from kuberpa_panel.database.pool import ArchiveUnavailableError
 from kuberpa_panel.web.render import page
+
+log = logging.getLogger(__name__)
 
 SIGN_IN: Final = "/sign-in"
 
@@ -52,5 +55,13 @@ class CatchAll:
         except Exception as error:
             if begun:
                 raise
-            response = await self.answer(Request(scope), error)
+            response = await self._respond(Request(scope), error)
             await response(scope, receive, send)
+
+    async def _respond(self, request: Request, error: Exception) -> Response:
+        try:
+            return await self.answer(request, error)
+        except Exception:
+            # not even the page of an error can be made
+            log.exception("the answer to request %s failed", request.state.request_id)
+            return PlainTextResponse(f"The panel failed. Its log has the reason under {request.state.request_id}.\n", 500)
