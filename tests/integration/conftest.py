@@ -22,27 +22,34 @@ def panel_kubeconfig(panel_site: Cluster) -> Path:
     return panel_site.token_kubeconfig("kuberpa-system", "kuberpa-panel")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def world(panel_site: Cluster) -> AsyncIterator[World]:
     """The API server as administrator."""
     async with await Client.connect(panel_site.kubeconfig) as client:
         yield World(client)
 
 
-@pytest.fixture
-async def panel_database(panel_site: Cluster) -> AsyncIterator[str]:
-    """URL of an empty database of the test's own."""
+@pytest.fixture(scope="session")
+async def panel(
+    panel_site: Cluster, panel_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[PanelProcess]:
+    """A panel replica, ready and with its archive, for tests that do it no harm."""
     async with database(panel_site.postgres_admin_url, panel_site.postgres_url) as url:
-        yield url
+        process = PanelProcess(panel_kubeconfig, url, tmp_path_factory.mktemp("panel"))
+        await process.start()
+        await process.archive_is("ok")
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
-async def panel(panel_kubeconfig: Path, panel_database: str, tmp_path: Path) -> AsyncIterator[PanelProcess]:
-    """A panel replica, ready and with its archive."""
-    process = PanelProcess(panel_kubeconfig, panel_database, tmp_path)
-    await process.start()
-    await process.archive_is("ok")
-    try:
-        yield process
-    finally:
-        process.kill()
+async def panel_of_own(panel_site: Cluster, panel_kubeconfig: Path, tmp_path: Path) -> AsyncIterator[PanelProcess]:
+    """A panel replica that is not started yet, with a database of its own, for a test that hurts it."""
+    async with database(panel_site.postgres_admin_url, panel_site.postgres_url) as url:
+        process = PanelProcess(panel_kubeconfig, url, tmp_path, replica="hurt")
+        try:
+            yield process
+        finally:
+            process.kill()

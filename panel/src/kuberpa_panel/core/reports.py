@@ -128,9 +128,10 @@ def operations(item: ActivityItem, new: ActivityItemStatus) -> Operations:
     before, after = item.status.to_json(), new.to_json()
     tests: Operations = [
         {"op": "test", "path": "/metadata/uid", "value": item.metadata.uid},
-        {"op": "test", "path": "/status/lease/token", "value": item.status.lease.token},
         {"op": "test", "path": "/status/phase", "value": item.status.phase.value},
     ]
+    if item.status.lease.token:  # an item that was never assigned has no lease to test
+        tests.append({"op": "test", "path": "/status/lease/token", "value": item.status.lease.token})
     changed: Operations = [
         {"op": "add", "path": f"/status/{key}", "value": value}
         for key, value in after.items()
