@@ -15,7 +15,8 @@ class Named(Protocol):
     """An object of the cluster."""
 
     @property
-    def metadata(self) -> ObjectMeta: ...
+    def metadata(self) -> ObjectMeta:
+        """Its metadata."""
 
 
 N = TypeVar("N", bound=Named)

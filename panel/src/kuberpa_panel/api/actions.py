@@ -16,7 +16,7 @@ from kuberpa_panel.services.activities import InputError
 ONE_TARGET: Final = "name one robot with robotRef, or choose among robots with robotSelector; not both"
 
 
-async def run(
+async def run(  # noqa: PLR0913  who, where, and what
     context: Context,
     viewer: Viewer,
     namespace: str,
@@ -43,7 +43,7 @@ async def run(
         raise from_api_error(error) from error
 
 
-async def end(
+async def end(  # noqa: PLR0913, PLR0917  who, where, and what
     context: Context, viewer: Viewer, namespace: str, name: str, state: DesiredState, uid: str
 ) -> ActivityItem:
     """Stop or kill an item, whose right MayStop has checked; with a uid only that very item.

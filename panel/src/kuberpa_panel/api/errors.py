@@ -40,7 +40,7 @@ class MethodProblem(Problem):
     status, title = 405, "Not done this way"
 
 
-def problem_of(error: Exception) -> Problem:
+def problem_of(error: Exception) -> Problem:  # noqa: PLR0911  one a kind
     """What any exception means for the caller."""
     match error:
         case Problem():

@@ -106,9 +106,7 @@ async def follow(context: Context, uid: str, place: Place, *, only: int = 0) -> 
 
 
 async def _attempt_records(context: Context, attempt: Attempt, after: int) -> AsyncGenerator[list[Record]]:
-    """One attempt's records. Ends with the attempt, or when its item has ended and it stays silent: a lost agent
-    never reports the end.
-    """
+    """One attempt's records. Ends with it, or when its item has ended and it is silent: a lost agent reports no end."""
     tail = context.services.output.tail(attempt.uid, attempt.token, after)
     async with aclosing(tail):
         pending = asyncio.ensure_future(anext(tail))

@@ -92,7 +92,7 @@ class RobotPage(Model):
 
 
 _SORT: Final[dict[SortKey, Callable[[RobotRow], Any]]] = {
-    "name": lambda row: (),
+    "name": lambda _: (),
     "state": lambda row: URGENCY.index(row.phase),
     "runtime": lambda row: row.runtime,
     "node": lambda row: row.node,

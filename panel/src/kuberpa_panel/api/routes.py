@@ -46,6 +46,21 @@ class EndRequest(Model):
     uid: str = Field("", max_length=64, description="Only the item with this UID; a newer one of that name is spared.")
 
 
+class LogQuery(Model):
+    """Which lines: of an attempt by its number or its token, else of the last one, or with `follow` of all."""
+
+    attempt: int = Field(0, ge=0, le=100_000, description="Number of the attempt.")
+    token: int = Field(0, ge=0, le=2**53, description="Token of the attempt; with `follow` later ones come after it.")
+    after: int = Field(0, ge=0, le=2**53, description="Only lines with a larger sequence number.")
+    limit: int = Field(1000, ge=1, le=5000, description="Lines of a page.")
+    follow: bool = Field(False, description="Stream NDJSON records until the activity has ended.")
+
+    def choose(self, attempts: tuple[Attempt, ...]) -> Attempt | None:
+        """The attempt that a page is about: handed back ones share a number, the last of them counts."""
+        wanted = (each for each in reversed(attempts) if self.attempt in {0, each.attempt})
+        return next((each for each in wanted if self.token in {0, each.token}), None)
+
+
 class LogPage(Model):
     """Some lines of an attempt, in order; `after` continues."""
 
@@ -158,40 +173,35 @@ async def get_attempt_result(
     response_model=LogPage,
     responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
 )
-async def get_log(  # noqa: PLR0913, PLR0917  the parameters of the URL
+async def get_log(
     request: Request,
     namespace: str,
     name: str,
+    query: Annotated[LogQuery, Query()],
     _: Annotated[Viewer, guarded(Allowed("get", "activityitems/log"))],
-    attempt: Annotated[int, Query(ge=0, description="Number of the attempt; 0 is the last, or all with follow.")] = 0,
-    after: Annotated[int, Query(ge=0, description="Only lines with a larger sequence number.")] = 0,
-    token: Annotated[
-        int, Query(ge=0, description="With follow: go on after line `after` of the attempt under this token.")
-    ] = 0,
-    limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
-    follow: Annotated[bool, Query(description="Stream NDJSON records until the activity has ended.")] = False,
 ) -> Response | LogPage:
     """A page of lines, or with `follow` a stream: {"type": "line" | "gap" | "end" | "heartbeat", …} a line."""
     context = context_of(request)
     found = await browse.find_activity(context, namespace, name)
     attempts = await context.services.history.attempts(found.uid)
-    chosen = next((each for each in reversed(attempts) if attempt in {0, each.attempt}), None)
-    if attempt and chosen is None:
-        raise NotFoundProblem(f"{namespace}/{name} has no attempt {attempt}.")
-    if follow:
-        place = Place(token or (chosen.token if chosen and (attempt or after) else 0), after)
-        records = ndjson(output.follow(context, found.uid, place, only=place.token if attempt else 0))
-        return StreamingResponse(records, media_type=NDJSON)
+    chosen = query.choose(attempts)
+    if query.attempt > max((each.attempt for each in attempts), default=0):
+        raise NotFoundProblem(f"{namespace}/{name} has no attempt {query.attempt}.")
+    if query.follow:
+        only = chosen.token if chosen and query.attempt else 0
+        token = query.token or only or (chosen.token if chosen and query.after else 0)
+        records = output.follow(context, found.uid, Place(token, query.after), only=only)
+        return StreamingResponse(ndjson(records), media_type=NDJSON)
     if chosen is None:
-        return LogPage(attempt=0, token=0, lines=(), after=0, last_seq=0)
-    lines = await context.services.output.lines(found.uid, chosen.token, after, limit)
+        return LogPage(attempt=query.attempt, token=0, lines=(), after=0, last_seq=0)
+    lines = await context.services.output.lines(found.uid, chosen.token, query.after, query.limit)
     last = await context.services.output.last_seq(found.uid, chosen.token)
-    end = lines[-1].seq if lines else after
+    end = lines[-1].seq if lines else query.after
     return LogPage(attempt=chosen.attempt, token=chosen.token, lines=lines, after=end, last_seq=last)
 
 
 @router.post("/activities/{namespace}/{name}/{action}", tags=["activities"], summary="Stop or kill an activity")
-async def end_activity(  # noqa: PLR0913  the parameters of the URL
+async def end_activity(  # noqa: PLR0913, PLR0917  the parts of one request
     request: Request,
     namespace: str,
     name: str,

@@ -64,4 +64,6 @@ class CatchAll:
         except Exception:
             # not even the page of an error can be made
             log.exception("the answer to request %s failed", request.state.request_id)
-            return PlainTextResponse(f"The panel failed. Its log has the reason under {request.state.request_id}.\n", 500)
+            return PlainTextResponse(
+                f"The panel failed. Its log has the reason under {request.state.request_id}.\n", 500
+            )

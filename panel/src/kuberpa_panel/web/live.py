@@ -164,7 +164,9 @@ def ping_source(check: Callable[[Context], Awaitable[Any]]) -> Source:
             await asyncio.sleep(PING_SECONDS)
             with suppress(ArchiveUnavailableError):
                 if await find_viewer(stream.request, stream.context, touch=False) is None:
-                    raise SignedOutProblem("Your session has ended. Sign in again to go on; nothing on this page is lost.")
+                    raise SignedOutProblem(
+                        "Your session has ended. Sign in again to go on; nothing on this page is lost."
+                    )
                 await check(stream.context)
 
     return run

@@ -43,7 +43,7 @@ async def sign_in(
     except (SignInRequiredProblem, TooManyProblem, UnavailableProblem) as problem:
         return _again(request, local(next), problem)
     response = RedirectResponse(local(next), 303)
-    # Lax, not Strict: a link from a chat or a mail must find its reader signed in. Every form has two checks of its own.
+    # Lax, not Strict: a link in a chat must find its reader signed in; every form has two checks of its own
     response.set_cookie(
         cookie_name(request),
         cookie,
