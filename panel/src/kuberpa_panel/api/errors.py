@@ -52,6 +52,10 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911  one a kind
         case RequestValidationError():
             errors = tuple(FieldError(_field(each["loc"]), each["msg"]) for each in error.errors())
             return InvalidProblem("The request is not valid.", errors=errors)
+        case HTTPException(__cause__=Problem() as cause):
+            return cause  # FastAPI wraps what reading the body raised
+        case HTTPException(status_code=400):
+            return InvalidProblem(error.detail)
         case HTTPException(status_code=404):
             return NotFoundProblem("There is nothing at this address.")
         case HTTPException(status_code=405):

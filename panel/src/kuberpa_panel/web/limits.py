@@ -35,7 +35,10 @@ class BodyLimit:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > MAX_BODY_BYTES:
-                raise TooLargeProblem(f"The request is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB.")
+                raise TooLargeProblem(
+                    f"The request is larger than {MAX_BODY_BYTES:,} bytes; "
+                    f"spec.input of an activity may have at most {MAX_INPUT_BYTES:,} bytes of JSON."
+                )
             return message
 
         await self.app(scope, limited, send)
