@@ -1,6 +1,7 @@
 """The robot agent's virtual environment: one for each content of its sources, by a Python that robots can run."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from time import time
 
 import psutil
+from packaging.requirements import Requirement
 
 from kuberpa_cli.embedded import files
 from kuberpa_cli.embedded.paths import Paths, traversable
@@ -155,8 +157,6 @@ def _version(python: Path) -> tuple[int, ...] | None:
 
 def _pins(distribution: str) -> list[str]:
     """`name==version` of a distribution and of all that it needs here, as they are installed."""
-    from packaging.requirements import Requirement  # noqa: PLC0415 - only for installations from wheels
-
     found: dict[str, str] = {}
     queue = [distribution]
     while queue:
@@ -167,10 +167,16 @@ def _pins(distribution: str) -> list[str]:
             installed = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             raise KuberpaError(f"{name} is missing: `pip install 'kuberpa-cli[embedded]'`") from None
-        found[name] = f"{name}=={installed.version}"
+        found[name] = _requirement(installed, name)
         needed = (Requirement(line) for line in installed.requires or ())
         queue += [need.name for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
     return sorted(found.values())
+
+
+def _requirement(installed: metadata.Distribution, name: str) -> str:
+    """What installs the same again: from where it came (PEP 610) when that was no index."""
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    return f"{name} @ {origin['url']}" if "url" in origin else f"{name}=={installed.version}"
 
 
 def _uv(arguments: tuple[str, ...], cwd: Path, **env: str) -> None:

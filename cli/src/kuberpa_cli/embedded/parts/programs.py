@@ -41,7 +41,7 @@ def panel(site: Site) -> Part:
     if not session.exists():
         files.write(session, secrets.token_bytes(32))
     env = {
-        **_common(site, PANEL_ACCOUNT, "panel"),
+        **_common(site, PANEL_ACCOUNT, "1"),
         "KUBERPA_DATABASE_URL_FILE": str(database),
         "KUBERPA_SESSION_KEY_FILE": str(session),
         "KUBERPA_LISTEN": f"{LOOPBACK}:{site.ports['panel']}",
