@@ -1,5 +1,6 @@
 """Puts kuberpa into a cluster by its own Helm charts, so that accounts, roles and policies are the chart's."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -9,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from kuberpa_cli.embedded.kubectl import Tool
+from kuberpa_cli.embedded.kubectl import KubectlError, Tool
 from kuberpa_cli.errors import KuberpaError
 
 RELEASE = "kuberpa"
@@ -28,6 +29,22 @@ _KINDS = (
     "validatingadmissionpolicybindings.admissionregistration.k8s.io",
     "mutatingadmissionpolicies.admissionregistration.k8s.io",
     "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
+)
+_POLICIES_SECONDS = 60
+
+
+def _probe(kind: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = {"name": "kuberpa-policy-probe", "namespace": "default"}
+    return {"apiVersion": "kuberpa.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+# What each kind of policy does to an object, seen in the API server's answer.
+_POLICY_PROBES = (
+    (_probe("Robot", {"runtime": {"linuxPod": {}}}), "kuberpa.dev/created-by"),
+    (
+        _probe("ActivityItem", {"robotSelector": {}, "def": "os.command", "input": {"x": 1}}),
+        "unknown field",
+    ),
 )
 
 
@@ -58,6 +75,29 @@ async def apply_charts(helm: Tool, kubectl: Tool, charts: Charts, values: Mappin
     manifests = await render(helm, charts / CHART, values)
     await kubectl.apply(manifests)
     await _prune(kubectl, {_identity(body) for body in yaml.safe_load_all(manifests) if body})
+    await _until_policies_act(kubectl)
+
+
+async def _until_policies_act(kubectl: Tool) -> None:
+    """Wait, because the API server learns of new kinds and policies seconds after they are stored.
+
+    Until then it lets anything pass, or answers 503 to whatever a mutating policy covers. Raises KuberpaError.
+    """
+    try:
+        async with asyncio.timeout(_POLICIES_SECONDS):
+            for body, words in _POLICY_PROBES:
+                while words not in await _tried(kubectl, body):  # noqa: ASYNC110 - no watch tells of this
+                    await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise KuberpaError(f"the chart's admission policies did not act within {_POLICIES_SECONDS} s") from None
+
+
+async def _tried(kubectl: Tool, body: Mapping[str, Any]) -> str:
+    """What the API server would answer to the creation of an object."""
+    try:
+        return await kubectl("create", "--dry-run=server", "--output=yaml", "-f", "-", stdin=yaml.safe_dump(dict(body)))
+    except KubectlError as error:
+        return str(error)
 
 
 async def _prune(kubectl: Tool, rendered: AbstractSet[tuple[str, str, str]]) -> None:
