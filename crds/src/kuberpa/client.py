@@ -190,9 +190,11 @@ class Cluster:
             page = {**page, "continue": meta["continue"]}
 
     async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
-        """Create an object. Raises ConflictError when its name is taken."""
+        """Create an object. Raises ConflictError when its name is taken, InvalidError for an unknown field too."""
         full = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
-        return await self.request("POST", resource.path(namespace), body=full)
+        # as kubectl does: the API server would otherwise drop a misspelt field in silence
+        strict = {"fieldValidation": "Strict"}
+        return await self.request("POST", resource.path(namespace), query=strict, body=full)
 
     async def replace(self, resource: Resource, namespace: str | None, body: Body) -> Body:
         """Put an object at its metadata.resourceVersion. Raises ConflictError when that moved."""
