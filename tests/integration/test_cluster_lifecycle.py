@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -35,6 +35,7 @@ class Place:
     """A state folder, and the commands that use it."""
 
     paths: places.Paths
+    served: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     @property
     def env(self) -> dict[str, str]:
@@ -62,6 +63,10 @@ class Place:
 def place(tmp_path: Path) -> Iterator[Place]:
     where = Place(replace(places.from_environment(), state=tmp_path / "state"))
     yield where
+    for process in where.served:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
     robots = robot_uids(where.paths) if where.paths.shared.exists() else None
     sweep(cluster_processes(where.paths.cluster_id, robots))
     erase(where.paths)
@@ -76,6 +81,7 @@ def serve(place: Place, layers: str) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         text=True,
     )
+    place.served.append(process)
     assert process.stdout is not None
     seen: list[str] = []
     for line in process.stdout:

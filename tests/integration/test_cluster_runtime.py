@@ -269,3 +269,32 @@ def test_a_pod_removed_while_the_runtime_was_down_is_cleared_up(local: Cluster, 
     runtime.send_signal(signal.SIGKILL)
     eventually(lambda: restarted(local, before), "the runtime is back")
     eventually(lambda: not processes_of(pod), "the orphan is gone")
+
+
+def test_one_simulator_is_told_of_all_robots_that_come_and_go(tmp_path_factory: pytest.TempPathFactory) -> None:
+    layers = {Layer.API, Layer.NODES, Layer.RUNTIME}
+    listener = ("/bin/sh", "-c", 'exec cat > "$HOME/told"')
+    with running(tmp_path_factory.mktemp("simulated"), layers, agents="simulated", agent_command=listener) as cluster:
+        eventually(lambda: cluster.try_kubectl("get", "sa", "default").returncode == 0, "the default ServiceAccount")
+        source = {"serviceAccountToken": {"audience": "kuberpa", "expirationSeconds": 3600, "path": "token"}}
+        for name in ("one", "two"):
+            body = {
+                "containers": [{"name": "agent", "image": "x", "env": [{"name": "ROBOT", "value": name}]}],
+                "volumes": [{"name": "token", "projected": {"sources": [source]}}],
+            }
+            metadata = {"name": name, "labels": {"kuberpa.dev/robot": name}}
+            manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": body}
+            cluster.apply(yaml.safe_dump(manifest))
+        pods = {name: until_running(cluster, get(cluster, name)) for name in ("one", "two")}
+        told = cluster.site.paths.shared / "simulator" / "told"
+
+        def messages() -> list[dict[str, Any]]:
+            return [json.loads(line) for line in told.read_text().splitlines()]
+
+        added = {message["add"]["name"]: message["add"] for message in messages()}
+        assert added["one"]["env"]["ROBOT"] == "one"
+        assert claims(Path(added["two"]["tokenFile"]).read_text())["aud"] == ["kuberpa"]
+        if os.geteuid() == 0:
+            assert Path(added["two"]["tokenFile"]).stat().st_gid == told.stat().st_uid
+        cluster.kubectl("delete", "pod", "one", "--timeout=30s")
+        assert messages()[-1] == {"remove": {"uid": pods["one"]["metadata"]["uid"]}}

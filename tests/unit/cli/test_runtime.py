@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.support.waiting import eventually
 
+from kuberpa.client import NotFoundError
 from kuberpa_cli.embedded import tokens
 from kuberpa_cli.embedded.child import User
 from kuberpa_cli.embedded.kubectl import KubectlError, Tool
@@ -112,6 +113,8 @@ async def fetch(plural: str, name: str) -> Mapping[str, Any]:
         ("secrets", "login"): {"data": {"password": base64.b64encode(b"geheim").decode()}},
         ("configmaps", "settings"): {"data": {"level": "INFO"}},
     }
+    if (plural, name) not in objects:
+        raise NotFoundError(f"{plural} {name} not found", status=404)
     return objects[plural, name]
 
 
@@ -121,6 +124,7 @@ async def test_environment_values_come_from_every_supported_source() -> None:
         {"name": "B", "valueFrom": {"secretKeyRef": {"name": "login", "key": "password"}}},
         {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "level"}}},
         {"name": "D", "valueFrom": {"secretKeyRef": {"name": "login", "key": "none", "optional": True}}},
+        {"name": "E", "valueFrom": {"secretKeyRef": {"name": "none", "key": "none", "optional": True}}},
     ]
     resolved = await resolve(make_pod(containers=[{"name": "agent", "env": env}]), {}, fetch)
     assert resolved == {"A": "1", "B": "geheim", "C": "INFO"}
@@ -140,6 +144,7 @@ async def test_volumes_hold_what_they_project(tmp_path: Path) -> None:
     sources = [
         {"secret": {"name": "login", "items": [{"key": "password", "path": "deep/word"}]}},
         {"configMap": {"name": "settings"}},
+        {"secret": {"name": "none", "optional": True}},
         {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
     ]
     home = Home(tmp_path / "pod", None)
@@ -150,6 +155,12 @@ async def test_volumes_hold_what_they_project(tmp_path: Path) -> None:
     assert (folders["all"] / "name").read_text() == "robot-a"
     assert folders["state"].is_dir()
     assert wanted == {}
+
+
+async def test_a_missing_secret_that_is_not_optional_stops_the_start(tmp_path: Path) -> None:
+    body = make_pod(volumes=[{"name": "login", "secret": {"secretName": "none"}}])
+    with pytest.raises(NotFoundError, match="secrets none"):
+        await volumes.materialise(body, Home(tmp_path / "pod", None), fetch, no_token)
 
 
 async def test_a_path_that_leaves_its_volume_is_refused(tmp_path: Path) -> None:

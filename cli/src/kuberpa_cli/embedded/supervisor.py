@@ -129,7 +129,10 @@ class Supervisor:
 
     async def _run_once(self, part: Part) -> str:
         """Run the part until it ends; how it ended, in words."""
-        await part.prepare()
+        try:
+            await part.prepare()
+        except (KuberpaError, OSError) as error:
+            return f"could not be prepared: {error}"
         log = self._logs / f"{part.name}.log"
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))

@@ -3,6 +3,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kuberpa.client import NotFoundError
 from kuberpa_cli.runtime.pod import Pod, UnsupportedError
 
 Fetch = Callable[[str, str], Awaitable[Mapping[str, Any]]]
@@ -45,7 +46,12 @@ async def _value(pod: Pod, entry: Mapping[str, Any], fetch: Fetch) -> str | None
 
 
 async def _key(reference: Mapping[str, Any], plural: str, fetch: Fetch) -> str | None:
-    data = (await fetch(plural, reference["name"])).get("data") or {}
+    try:
+        data = (await fetch(plural, reference["name"])).get("data") or {}
+    except NotFoundError:
+        if reference.get("optional"):
+            return None
+        raise
     if reference["key"] not in data:
         if reference.get("optional"):
             return None

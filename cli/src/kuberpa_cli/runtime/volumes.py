@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kuberpa.client import ApiError
+from kuberpa.client import ApiError, NotFoundError
 from kuberpa_cli.embedded import files
 from kuberpa_cli.embedded.child import User
 from kuberpa_cli.errors import KuberpaError
@@ -190,19 +190,35 @@ def _sources(volume: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 async def _contents(pod: Pod, source: Mapping[str, Any], fetch: Fetch) -> dict[str, bytes]:
     """Files of one projected source: content by path; a token's are not among them."""
     if "secret" in source:
-        data = (await fetch("secrets", source["secret"]["name"])).get("data") or {}
+        data = (await _object("secrets", source["secret"], fetch)).get("data") or {}
         return _items(source["secret"], {key: base64.b64decode(value) for key, value in data.items()})
     if "configMap" in source:
-        found = await fetch("configmaps", source["configMap"]["name"])
+        found = await _object("configmaps", source["configMap"], fetch)
         texts = {key: value.encode() for key, value in (found.get("data") or {}).items()}
         binary = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
         return _items(source["configMap"], texts | binary)
     if "downwardAPI" in source:
         items = source["downwardAPI"].get("items") or []
-        return {item["path"]: pod.field(item["fieldRef"]["fieldPath"]).encode() for item in items}
+        return {item["path"]: pod.field(_field_path(item)).encode() for item in items}
     if "serviceAccountToken" in source:
         return {}
     raise UnsupportedError(f"projected source {', '.join(source)} is not supported by the local runtime")
+
+
+def _field_path(item: Mapping[str, Any]) -> str:
+    if "fieldRef" not in item:
+        raise UnsupportedError(f"downwardAPI {item['path']}: only fieldRef is supported by the local runtime")
+    return str(item["fieldRef"]["fieldPath"])
+
+
+async def _object(plural: str, source: Mapping[str, Any], fetch: Fetch) -> Mapping[str, Any]:
+    """The object that a source names; an optional one may be missing."""
+    try:
+        return await fetch(plural, source["name"])
+    except NotFoundError:
+        if source.get("optional"):
+            return {}
+        raise
 
 
 def _items(source: Mapping[str, Any], data: Mapping[str, bytes]) -> dict[str, bytes]:
