@@ -81,7 +81,9 @@ class Seeder:
         connected = phase in {"Idle", "Busy"}
         conditions = [
             condition("Ready", str(connected), phase if connected else "AgentDisconnected", message),
-            condition("AgentConnected", str(connected), "AgentConnected" if connected else "AgentDisconnected", message),
+            condition(
+                "AgentConnected", str(connected), "AgentConnected" if connected else "AgentDisconnected", message
+            ),
             condition("PackagesReady", "True", "NoPackages"),
         ]
         agent = {
@@ -133,7 +135,9 @@ class Seeder:
             "retry": {"limit": 2},
         }
         labels = {LABEL_SCHEDULE: schedule} if schedule else {}
-        body = await self.cluster.create(ACTIVITY_ITEMS, namespace, {"metadata": {"name": name, "labels": labels}, "spec": spec})
+        body = await self.cluster.create(
+            ACTIVITY_ITEMS, namespace, {"metadata": {"name": name, "labels": labels}, "spec": spec}
+        )
         if status:
             await self.item_status(namespace, name, status)
         return str(body["metadata"]["uid"])
@@ -213,7 +217,9 @@ async def office(seeder: Seeder, namespace: str) -> None:
     broken = "line 3 < line 2: ERROR: No matching distribution found for invoices==1.2.0\n" + EVIL
     await seeder.robot(namespace, "invoices", "Busy", running=1, queued=2)
     await seeder.robot(namespace, "mail", "Idle")
-    await seeder.robot(namespace, "desk-07", "Unreachable", message="agent disconnected 4 min ago: " + EVIL, windows=True)
+    await seeder.robot(
+        namespace, "desk-07", "Unreachable", message="agent disconnected 4 min ago: " + EVIL, windows=True
+    )
     await seeder.robot(namespace, "reports", "Idle", packages={"state": "Failed", "message": broken}, windows=True)
     await seeder.robot(namespace, "fresh", "Starting", message="the container of pod robot-fresh is starting")
     uid = await seeder.running(namespace, "post-invoices-7fk2x", "invoices")

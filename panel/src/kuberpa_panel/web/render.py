@@ -25,7 +25,7 @@ from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.web import assets
 from kuberpa_panel.web.words import look
 
-NOTHING: Final = "\N{EN DASH}"
+NOTHING: Final = Markup("&#8211;")
 THEMES: Final = ("auto", "light", "dark")
 _ZONE: Final = re.compile(r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$")
 
@@ -96,7 +96,7 @@ def icon(name: str, classes: str = "") -> Markup:
 def at(context: TemplateContext, moment: datetime | None, *, seconds: bool = True) -> Markup:
     """An instant as 24-hour wall-clock time in the viewer's zone; the zone is always shown."""
     if moment is None:
-        return Markup(NOTHING)
+        return NOTHING
     local = moment.astimezone(context["zone"])
     today = local.date() == context["now"].astimezone(context["zone"]).date()
     form = ("" if today else "%Y-%m-%d ") + ("%H:%M:%S %Z" if seconds else "%H:%M %Z")
@@ -109,7 +109,7 @@ def at(context: TemplateContext, moment: datetime | None, *, seconds: bool = Tru
 def ago(context: TemplateContext, moment: datetime | None) -> Markup:
     """How long ago an instant was; the page's script keeps it going."""
     if moment is None:
-        return Markup(NOTHING)
+        return NOTHING
     local = moment.astimezone(context["zone"])
     return Markup('<time datetime="{}" title="{}" data-since>{}</time>').format(
         timestamp(moment), local.strftime("%Y-%m-%d %H:%M:%S %Z"), text.duration(context["now"] - moment)
@@ -120,7 +120,7 @@ def ago(context: TemplateContext, moment: datetime | None) -> Markup:
 def took(context: TemplateContext, started: datetime | None, finished: datetime | None, *, running: bool) -> Markup:
     """How long something took, or has been going on."""
     if started is None or (finished is None and not running):
-        return Markup(NOTHING)
+        return NOTHING
     if finished is None:
         return ago(context, started)
     return Markup("{}").format(text.duration(max(finished - started, timedelta())))
