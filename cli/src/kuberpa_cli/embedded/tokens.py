@@ -1,10 +1,10 @@
 """Keeps ServiceAccount tokens of local processes fresh in files, as a kubelet does for pods."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kuberpa_cli import clock
 from kuberpa_cli.embedded import files
 from kuberpa_cli.embedded.kubectl import KubectlError, Tool
 
@@ -39,13 +39,13 @@ async def keep_fresh(
     retry_seconds: float = RETRY_SECONDS,
 ) -> None:
     """Renew each token at 80 % of its life until cancelled; a refusal is told and tried again."""
-    wait = life_seconds * REFRESH_AT
+    due = clock.now().timestamp() + life_seconds * REFRESH_AT
     while True:
-        await asyncio.sleep(wait)
-        wait = life_seconds * REFRESH_AT
+        await clock.sleep_until(due)
+        due = clock.now().timestamp() + life_seconds * REFRESH_AT
         for account in accounts:
             try:
                 await issue(kubectl, account, life_seconds)
             except KubectlError as error:
                 say(f"the token of {account.namespace}/{account.name} was not renewed yet: {error}")
-                wait = retry_seconds
+                due = clock.now().timestamp() + retry_seconds

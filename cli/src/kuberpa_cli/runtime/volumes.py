@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kuberpa.client import ApiError, NotFoundError
+from kuberpa_cli.clock import sleep_until
 from kuberpa_cli.embedded import files
 from kuberpa_cli.embedded.child import User
 from kuberpa_cli.errors import KuberpaError
@@ -158,7 +159,7 @@ async def keep_fresh(  # noqa: PLR0913  clock and sleep are arguments
     due = {token: _due(issued) for token, issued in tokens.items()}
     while due:
         token = min(due, key=lambda candidate: due[candidate])
-        await sleep(max(0.0, due[token] - now()))
+        await sleep_until(due[token], now, sleep)
         try:
             issued = await issue(token)
             home.put(token.file.parent, token.file.name, issued.token.encode())
