@@ -69,6 +69,9 @@ class Platform(Protocol):
     name: str
     can_fork: bool
 
+    def warm_up(self) -> None:
+        """Load what a shim needs, before one is needed."""
+
     def boot_id(self) -> str:
         """Identifies the present boot of the machine."""
 

@@ -1,3 +1,4 @@
+import codecs
 import contextlib
 import ctypes
 import fcntl
@@ -31,6 +32,11 @@ class LinuxPlatform:
 
     name = "linux"
     can_fork = True
+
+    def warm_up(self) -> None:
+        """Load libc and a decoder."""
+        _libc()
+        codecs.getincrementaldecoder(self.default_encoding())
 
     def boot_id(self) -> str:
         """The kernel's boot id."""
@@ -206,6 +212,8 @@ class LinuxTree:
 
     def kill(self, spare: frozenset[int], deadline_seconds: float) -> Remains:
         """The kernel's word counts: a subreaper without children has no descendants."""
+        if not self._reap():
+            return Remains()
         if not spare:
             cgroup.kill(self._cgroup)
 

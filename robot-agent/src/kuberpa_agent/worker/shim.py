@@ -269,5 +269,6 @@ class Shim:
             "endedMonotonic": now,
             "boot": self._platform.boot_id(),
         }
-        rundir.write_json(self._directory / rundir.EXIT, {**document, **timing}, durable=True)
+        # Not fsynced: it survives every crash but the machine's, after which the run counts as lost with its shim.
+        rundir.write_json(self._directory / rundir.EXIT, {**document, **timing})
         self._waker.wake()
