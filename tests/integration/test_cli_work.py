@@ -33,9 +33,9 @@ def said(run: "subprocess.CompletedProcess[str]") -> str:
 
 class TestRun:
     def test_following_prints_the_output_apart_and_ends_as_the_activity_does(self, office: Office) -> None:
-        script = "echo one; echo two >&2; echo мир"
+        script = "echo one; echo two >&2; echo ёж"
         run = office.kuberpa("run", "os.command", shell(script), "--robot", CLERK, "--follow")
-        assert (run.returncode, run.stdout) == (0, "one\nмир\n"), said(run)
+        assert (run.returncode, run.stdout) == (0, "one\nёж\n"), said(run)
         lines = run.stderr.splitlines()
         assert "two" in lines
         assert lines[0].startswith("activityitem.kuberpa.dev/os-command-")

@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Office:
 
     cluster: Cluster
     namespace: str
-    token: str
+    token: str = field(repr=False)
 
     def kubectl(self, *words: str | Path, stdin: str | None = None) -> str:
         return self.cluster.kubectl(*words, "-n", self.namespace, stdin=stdin)
