@@ -245,5 +245,3 @@ async def test_a_zygote_that_dies_is_replaced_and_runs_go_on(robot: Bench) -> No
     assert robot.record(uid).finished is None
     await robot.executor.stop(uid, 1, 30)
     assert (await robot.finished(uid)).end.outcome == "Stopped"
-
-
