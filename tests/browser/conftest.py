@@ -97,7 +97,9 @@ def people(cluster: Cluster) -> dict[str, str]:
     one = "create role clerk-mail --verb=create --resource=robots.kuberpa.dev/run --resource-name=mail"
     kubectl(*one.split(), "-n", NAMESPACE)
     for role in ("clerk", "clerk-mail"):
-        kubectl("create", "rolebinding", f"{role}-may", "-n", NAMESPACE, f"--role={role}", "--serviceaccount=people:clerk")
+        kubectl(
+            "create", "rolebinding", f"{role}-may", "-n", NAMESPACE, f"--role={role}", "--serviceaccount=people:clerk"
+        )
     names = ("boss", "viewer", "clerk", "nobody")
     return {name: kubectl("create", "token", name, "-n", "people").strip() for name in names}
 

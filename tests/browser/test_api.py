@@ -1,4 +1,5 @@
 import asyncio
+import io
 import json
 from typing import Any
 
@@ -14,7 +15,9 @@ async def get(site: Site, path: str) -> Any:
 
 
 async def refused(site: Site, method: str, path: str, body: Any = None) -> dict[str, Any]:
-    async with site.http("boss") as http, http.request(method, path, json=body) as response:
+    raw = None if body is None else io.BytesIO(json.dumps(body).encode())
+    headers = {"Content-Type": "application/json"}
+    async with site.http("boss") as http, http.request(method, path, data=raw, headers=headers) as response:
         assert response.status >= 400
         assert response.headers["Content-Type"] == "application/problem+json"
         problem: dict[str, Any] = await response.json()

@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from kuberpa.activity import MAX_INPUT_BYTES, ActivityItem, ActivityItemSpec, DesiredState
-from kuberpa.client import ApiError
+from kuberpa.client import ApiError, InvalidError
 from kuberpa_panel.api.access import require
 from kuberpa_panel.api.context import Context
 from kuberpa_panel.api.problems import ConflictProblem, FieldError, InvalidProblem, Right, from_api_error
@@ -52,11 +52,16 @@ async def end(  # noqa: PLR0913, PLR0917  who, where, and what
     """
     activities = context.services.activities
     item = activities.get(namespace, name)
+    if item is not None and uid not in {"", item.metadata.uid}:
+        raise ConflictProblem(f"{name} is another activity by now: one of the same name was created since.")
     if item is not None and item.status.is_final:
         raise ConflictProblem(f"{name} has already ended: {item.status.phase}. There is nothing left to stop.")
     act = activities.stop if state is DesiredState.STOP else activities.kill
     try:
         return await act(viewer.user, namespace, name, uid=uid)
+    except InvalidError as error:
+        # nothing but desiredState is sent, and it moves only from Run over Stop to Kill
+        raise ConflictProblem(f"{name} cannot be asked to {state.value.lower()} any more: {error}") from error
     except ApiError as error:
         raise from_api_error(error) from error
 

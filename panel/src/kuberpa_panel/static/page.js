@@ -34,20 +34,23 @@ if (live) {
   };
   live.addEventListener("htmx:sse:after:connection", alive);
   live.addEventListener("htmx:sse:before:message", alive);
+  const end = (text) => {
+    if (live.dataset.state === "ended") return;
+    show("ended");
+    notice(text);
+  };
   live.addEventListener("htmx:sse:before:connection", (event) => {
-    if (event.detail.connection.attempt > 0) show("reconnecting");
-  });
-  live.addEventListener("htmx:sse:error", () => show("reconnecting"));
-  live.addEventListener("denied", (event) => {
-    show("ended", "ended");
-    notice(event.detail.data);
-    live.removeAttribute("hx-sse:connect");
-    live.dispatchEvent(new CustomEvent("kuberpa:close"));
-  });
-  // a denied stream ends; asking again would only be denied again
-  live.addEventListener("htmx:sse:before:connection", (event) => {
+    // a stream that was refused would only be refused again
     if (live.dataset.state === "ended") event.preventDefault();
+    else if (event.detail.connection.attempt > 0) show("reconnecting");
   });
+  live.addEventListener("htmx:sse:error", (event) => {
+    const status = event.detail.status ?? 0;
+    if (status === 401) end("Your session has ended. Sign in again to go on; nothing on this page is lost.");
+    else if (status === 403 || status === 404) end("This page can no longer be shown to you. Reload it to see why.");
+    else if (live.dataset.state !== "ended") show("reconnecting");
+  });
+  live.addEventListener("denied", (event) => end(event.detail.data));
   setInterval(() => {
     if (!document.hidden && live.dataset.state !== "ended" && Date.now() - heard > STALE_MS) show("stale", `stale since ${clock()}`);
   }, 1000);

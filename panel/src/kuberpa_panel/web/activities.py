@@ -35,7 +35,7 @@ async def show_activities(
     scope: Annotated[Scope, guarded(LIST)],
 ) -> Response:
     """The live table of activities."""
-    return page(request, viewer, "activities/list.html", **await _list(context_of(request), scope, query))
+    return await page(request, viewer, "activities/list.html", **await _list(context_of(request), scope, query))
 
 
 @router.get("/activities/stream")
@@ -73,7 +73,9 @@ async def show_activity(
     context = context_of(request)
     found = await browse.find_activity(context, namespace, name)
     values = await _detail(context, viewer, found)
-    return page(request, viewer, "activities/detail.html", **values, place=await _first_place(request, context, found))
+    return await page(
+        request, viewer, "activities/detail.html", **values, place=await _first_place(request, context, found)
+    )
 
 
 async def _first_place(request: Request, context: Context, found: Found) -> Place:

@@ -27,7 +27,10 @@ async def render_problem(request: Request, problem: Problem) -> Response:
         viewer = await find_viewer(request, context_of(request), touch=False)
     except (ArchiveUnavailableError, Problem):
         viewer = None
-    response = page(request, viewer, "problem.html", status=problem.status, problem=problem)
+    try:
+        response = await page(request, viewer, "problem.html", status=problem.status, problem=problem)
+    except Problem:
+        response = await page(request, None, "problem.html", status=problem.status, problem=problem)
     response.headers.update(problem.headers())
     return response
 

@@ -28,7 +28,7 @@ DAY: Final = timedelta(hours=24)
 @router.get("/", dependencies=[guarded(OWN)])
 async def show_home(request: Request, viewer: CurrentViewer) -> Response:
     """The overview: what needs attention first, then what runs and what comes."""
-    return page(request, viewer, "home/page.html", **await _overview(context_of(request), viewer, clock.now()))
+    return await page(request, viewer, "home/page.html", **await _overview(context_of(request), viewer, clock.now()))
 
 
 @router.get("/stream", dependencies=[guarded(OWN)])

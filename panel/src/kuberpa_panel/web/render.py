@@ -18,7 +18,8 @@ from starlette.responses import HTMLResponse
 from kuberpa.names import timestamp
 from kuberpa_panel import clock
 from kuberpa_panel.api import csrf, text
-from kuberpa_panel.api.context import context_of
+from kuberpa_panel.api.access import scope_of
+from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import known_namespaces
 from kuberpa_panel.api.identity import short_name
 from kuberpa_panel.api.viewer import Viewer
@@ -26,6 +27,7 @@ from kuberpa_panel.web import assets
 from kuberpa_panel.web.words import look
 
 NOTHING: Final = Markup("&#8211;")
+KINDS: Final = ("robots", "activityitems", "schedules")
 THEMES: Final = ("auto", "light", "dark")
 _ZONE: Final = re.compile(r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$")
 
@@ -72,11 +74,20 @@ def common(request: Request, viewer: Viewer | None) -> dict[str, Any]:
     }
 
 
-def page(request: Request, viewer: Viewer | None, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """A whole page."""
-    spaces = sorted(known_namespaces(context_of(request))) if viewer else []
+async def page(
+    request: Request, viewer: Viewer | None, template: str, *, status: int = 200, **values: Any
+) -> HTMLResponse:
+    """A whole page. Raises UnavailableProblem when the API server cannot say what the viewer may see."""
+    spaces = sorted(await visible_namespaces(context_of(request), viewer)) if viewer else []
     body = ENVIRONMENT.get_template(template).render(common(request, viewer) | {"namespaces": spaces} | values)
     return HTMLResponse(body, status)
+
+
+async def visible_namespaces(context: Context, viewer: Viewer) -> set[str]:
+    """Namespaces with objects that the viewer may list: others are not even named."""
+    known = known_namespaces(context)
+    scopes = [await scope_of(context.services.access, viewer.user, "list", kind, known) for kind in KINDS]
+    return {name for name in known if any(scope.includes(name) for scope in scopes)}
 
 
 def fragment(template: str, values: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ async def show_robots(
 ) -> Response:
     """The live table of robots."""
     values = _list(context_of(request), scope, query)
-    return page(request, viewer, "robots/list.html", query=query, columns=COLUMNS, **values)
+    return await page(request, viewer, "robots/list.html", query=query, columns=COLUMNS, **values)
 
 
 @router.get("/robots/stream")
@@ -90,7 +90,7 @@ async def show_robot(
 ) -> Response:
     """One robot."""
     values = await _detail(request, viewer, find_robot(request, namespace, name), tab)
-    return page(request, viewer, "robots/detail.html", **values)
+    return await page(request, viewer, "robots/detail.html", **values)
 
 
 @router.get("/robots/{namespace}/{name}/stream")

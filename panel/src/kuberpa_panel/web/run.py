@@ -200,7 +200,7 @@ async def _page(  # noqa: PLR0913  what a page shows
     problem: Problem | None = None,
 ) -> Response:
     values = await _choices(context_of(request), scope, form)
-    return page(request, viewer, "run/form.html", status=status, problem=problem, **values)
+    return await page(request, viewer, "run/form.html", status=status, problem=problem, **values)
 
 
 async def _choices(context: Context, scope: Scope, form: RunForm) -> dict[str, Any]:

@@ -19,7 +19,7 @@ LIST: Final = Visible("list", "schedules")
 @router.get("/schedules")
 async def show_schedules(request: Request, viewer: CurrentViewer, scope: Annotated[Scope, guarded(LIST)]) -> Response:
     """The live table of schedules."""
-    return page(request, viewer, "schedules/list.html", **_list(request, scope))
+    return await page(request, viewer, "schedules/list.html", **_list(request, scope))
 
 
 @router.get("/schedules/stream")

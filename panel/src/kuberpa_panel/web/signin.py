@@ -24,7 +24,7 @@ async def show(request: Request, next: str = HOME) -> Response:  # noqa: A002  t
     """The form, or on to the pages for who is signed in."""
     if request.cookies.get(cookie_name(request)) and await find_viewer(request, context_of(request)):
         return RedirectResponse(local(next), 303)
-    return page(request, None, "sign_in.html", next=local(next), problem=None)
+    return await page(request, None, "sign_in.html", next=local(next), problem=None)
 
 
 @router.post("/sign-in", dependencies=[guarded(Public("where signing in happens"))])
@@ -41,7 +41,7 @@ async def sign_in(
         user = await throttled_identify(request, context, token)
         cookie = await context.sessions.open(user, expiry(token), clock.now())
     except (SignInRequiredProblem, TooManyProblem, UnavailableProblem) as problem:
-        return _again(request, local(next), problem)
+        return await _again(request, local(next), problem)
     response = RedirectResponse(local(next), 303)
     # Lax, not Strict: a link in a chat must find its reader signed in; every form has two checks of its own
     response.set_cookie(
@@ -75,7 +75,7 @@ def local(address: str) -> str:
     return address if inside and not any(ord(c) < 0x20 for c in address) else HOME  # noqa: PLR2004  control characters
 
 
-def _again(request: Request, target: str, problem: Problem) -> Response:
-    response = page(request, None, "sign_in.html", status=problem.status, next=target, problem=problem)
+async def _again(request: Request, target: str, problem: Problem) -> Response:
+    response = await page(request, None, "sign_in.html", status=problem.status, next=target, problem=problem)
     response.headers.update(problem.headers())
     return response
