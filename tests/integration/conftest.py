@@ -2,11 +2,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.cluster import Cluster, running
+from tests.support.panel import PanelProcess, World, database
 
 from kuberpa.client import Cluster as Client
 from kuberpa_cli.embedded.cluster import Layer
-from tests.support.cluster import Cluster, running
-from tests.support.panel import PanelProcess, World, database
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
 """What a connected agent is told, and when."""
 
+from tests.support.panel import Agent, PanelProcess, World
+
 from kuberpa import wire
 from kuberpa.lifecycle import Outcome
 from kuberpa.reasons import Reason
-from tests.support.panel import Agent, PanelProcess, World
 
 
 async def test_a_start_is_sent_again_after_a_reconnect_only_if_the_agent_does_not_list_it(

@@ -4,11 +4,11 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from tests.support.panel import NAMESPACE, Agent, PanelProcess, World, altered, eventually
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from kuberpa import wire
 from kuberpa.client import ROBOTS, SERVICE_ACCOUNTS
-from tests.support.panel import NAMESPACE, Agent, PanelProcess, World, altered, eventually
 
 
 async def refused(panel: PanelProcess, token: str, **options: object) -> int:

@@ -1,10 +1,12 @@
 """Output of attempts: stored once, on the panel's clock, and seen soon."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.support.panel import DAY, NAMESPACE, Agent, PanelProcess, World, eventually, now
 
 from kuberpa import wire
 from kuberpa.lifecycle import Outcome
@@ -13,7 +15,6 @@ from kuberpa_panel.database.notifications import Notifications
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.services.history import History
 from kuberpa_panel.services.output import Output
-from tests.support.panel import DAY, NAMESPACE, Agent, PanelProcess, World, eventually, now
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ async def test_a_flood_from_one_agent_does_not_hold_up_another(panel: PanelProce
         for seq in range(1, 21):
             sent = loop.time()
             await talking.print(calm, f"word {seq}", first=seq)
-            await talking.receive(wire.Ack, where=lambda ack, seq=seq: ack.seq == seq)
+            await talking.receive(wire.Ack, where=_acknowledges(seq))
             slowest = max(slowest, loop.time() - sent)
         await flood
         await shouting.receive(wire.Ack, where=lambda ack: ack.seq == 10_000)
@@ -221,3 +222,7 @@ async def test_definitions_are_kept_with_their_schemas(panel: PanelProcess, worl
             return await reads.definitions(history._database, NAMESPACE, robot.metadata.name) == (definition,)
 
         await eventually(is_there, "the definitions being stored")
+
+
+def _acknowledges(seq: int) -> Callable[[wire.Ack], bool]:
+    return lambda ack: ack.seq == seq

@@ -1,9 +1,10 @@
 """From Start to the archived end, through a real panel."""
 
+from tests.support.panel import Agent, PanelProcess, World
+
 from kuberpa import wire
 from kuberpa.lifecycle import Outcome
 from kuberpa.reasons import Reason
-from tests.support.panel import Agent, PanelProcess, World
 
 
 async def test_an_item_runs_to_its_archived_end(panel: PanelProcess, world: World) -> None:

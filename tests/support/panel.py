@@ -10,7 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -151,13 +151,19 @@ class PanelProcess:
 async def database(admin_url: str, url: str) -> AsyncIterator[str]:
     """An empty database for one test; the URL is that of its owner."""
     name = f"t{uuid.uuid4().hex[:12]}"
-    admin = await asyncpg.connect(admin_url)
+    await _execute(admin_url, f'CREATE DATABASE "{name}" OWNER kuberpa')
     try:
-        await admin.execute(f'CREATE DATABASE "{name}" OWNER kuberpa')
         yield url.replace("/kuberpa?", f"/{name}?", 1)
-        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     finally:
-        await admin.close()
+        await _execute(admin_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 @dataclass(frozen=True)
@@ -318,12 +324,11 @@ class Agent:
     async def closed(self) -> tuple[int, str]:
         """Close code and reason that the panel gives."""
         async with asyncio.timeout(DEADLINE):
-            try:
+            with suppress(ConnectionClosed):
                 while True:
                     self.seen.append(wire.FROM_PANEL.validate_json(await self.socket.recv()))
-            except ConnectionClosed as end:
-                assert end.rcvd is not None, "the connection broke without a close frame"
-                return end.rcvd.code, end.rcvd.reason
+        assert self.socket.close_code is not None
+        return self.socket.close_code, self.socket.close_reason or ""
 
     async def started(self, start: wire.Start) -> None:
         await self.send(wire.Started(uid=start.uid, token=start.token))

@@ -28,9 +28,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.services = panel.services
             yield
 
-    app = FastAPI(
-        title="kuberpa", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
-    )
+    app = FastAPI(title="kuberpa", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.session_key = settings.session_key() or _own_key()
     app.router.routes.append(WebSocketRoute(wire.PATH, _agent))
     app.add_api_route("/healthz", _healthz, include_in_schema=False)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import MutableMapping
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from kuberpa_panel.agents.frames import FrameError, parse, shorten
 from kuberpa_panel.agents.hub import Hub
 from kuberpa_panel.agents.identity import DeniedError, Identifier, Identity
 from kuberpa_panel.agents.ingest import Ingest
+from kuberpa_panel.agents.limits import TokenBucket
 from kuberpa_panel.agents.status import AgentStatusWriter, SupersededError, claim
 from kuberpa_panel.core.dispatch import Baseline
 
@@ -26,6 +28,9 @@ log = logging.getLogger(__name__)
 HELLO_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 5.0
 FLUSH_SECONDS: Final = 30.0
+CONNECTS_PER_SECOND: Final = 1.0
+CONNECTS_BURST: Final = 20.0
+CONNECTS_REMEMBERED: Final = 5000
 
 
 class AgentEndpoint:
@@ -35,6 +40,7 @@ class AgentEndpoint:
         self._cluster, self._identifier, self._hub, self._ingest = cluster, identifier, hub, ingest
         self._plane = plane
         self._farewells: set[asyncio.Task[None]] = set()
+        self._connects: OrderedDict[str, TokenBucket] = OrderedDict()
 
     async def serve(self, websocket: WebSocket) -> None:
         """One connection from handshake to end."""
@@ -45,6 +51,9 @@ class AgentEndpoint:
             identity = await self._identifier.identify(websocket.headers.get("authorization", ""))
         except DeniedError as error:
             await _deny(websocket, error)
+            return
+        if not self._admit(identity):
+            await _deny(websocket, DeniedError(429, f"connects more often than {CONNECTS_PER_SECOND:g} times a second"))
             return
         await websocket.accept(subprotocol=wire.PROTOCOL)
         self._hub.claiming(identity.namespace, identity.robot)
@@ -64,6 +73,14 @@ class AgentEndpoint:
         finally:
             self._hub.unclaimed(identity.namespace, identity.robot)
         await self._run(websocket, connection)
+
+    def _admit(self, identity: Identity) -> bool:
+        """Whether this identity may connect again so soon: every greeting costs the API server four requests."""
+        bucket = self._connects.setdefault(identity.pod_uid, TokenBucket(CONNECTS_PER_SECOND, CONNECTS_BURST))
+        self._connects.move_to_end(identity.pod_uid)
+        while len(self._connects) > CONNECTS_REMEMBERED:
+            self._connects.popitem(last=False)
+        return bucket.take()
 
     async def _greet(self, websocket: WebSocket, identity: Identity) -> Connection:
         try:

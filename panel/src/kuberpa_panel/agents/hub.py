@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -25,7 +26,7 @@ class Hub:
     def __init__(self, cluster: Cluster, cache: WatchCache, server: str) -> None:
         self._cluster, self._cache, self._server = cluster, cache, server
         self._connections: dict[tuple[str, str], Connection] = {}
-        self._claiming: set[tuple[str, str]] = set()
+        self._claiming: Counter[tuple[str, str]] = Counter()
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._connections.values()))
@@ -39,11 +40,12 @@ class Hub:
 
     def claiming(self, namespace: str, robot: str) -> None:
         """A connection of this robot is about to be added: nobody is to call it disconnected."""
-        self._claiming.add((namespace, robot))
+        self._claiming[namespace, robot] += 1
 
     def unclaimed(self, namespace: str, robot: str) -> None:
         """It was added, or will not be."""
-        self._claiming.discard((namespace, robot))
+        self._claiming[namespace, robot] -= 1
+        self._claiming += Counter()  # drops what is down to zero
 
     def add(self, connection: Connection) -> None:
         """The newest connection of a robot wins."""

@@ -138,13 +138,14 @@ async def _lines(connection: Any, entries: Sequence[Lines]) -> None:
 
 async def _opened(connection: Any, attempt: Attempt) -> None:
     # a newer assignment proves that an older one which never reported is lost
-    await connection.execute(
-        "UPDATE activity_attempts SET phase = 'Lost', reason = 'AgentLost', finished_at = coalesce($3, now()) "
-        "WHERE uid = $1 AND token < $2 AND phase = 'Running'",
-        attempt.uid,
-        attempt.token,
-        attempt.assigned_at,
-    )
+    if attempt.token > 1:
+        await connection.execute(
+            "UPDATE activity_attempts SET phase = 'Lost', reason = 'AgentLost', finished_at = coalesce($3, now()) "
+            "WHERE uid = $1 AND token < $2 AND phase = 'Running'",
+            attempt.uid,
+            attempt.token,
+            attempt.assigned_at,
+        )
     await connection.execute(
         "INSERT INTO activity_attempts "
         "(uid, token, attempt, namespace, name, definition, robot, holder, requested_by, phase, assigned_at) "
