@@ -105,6 +105,40 @@ async def test_a_robot_may_not_report_on_another_robots_item(panel: PanelProcess
         await world.phase(item, "Succeeded")
 
 
+async def test_listing_another_robots_run_in_the_hello_gives_no_right_to_report_on_it(
+    panel: PanelProcess, world: World
+) -> None:
+    mine, theirs = await world.robot(), await world.robot()
+    async with Agent.live(panel.url, await world.token(mine)) as honest:
+        item = await world.item(mine.metadata.name)
+        await world.assign(item, mine)
+        start = await honest.receive(wire.Start)
+        claimed = wire.RunState(uid=start.uid, token=start.token, running=True)
+        async with Agent.live(panel.url, await world.token(theirs), claimed) as thief:
+            await thief.finish(start)
+            code, reason = await thief.closed()
+            assert (code, "not an attempt of robot" in reason) == (1008, True)
+        assert (await world.get(item)).status.phase == "Assigned"
+
+
+async def test_nobody_adds_lines_to_what_another_robot_wrote_before(panel: PanelProcess, world: World) -> None:
+    mine, theirs = await world.robot(), await world.robot()
+    async with (
+        Agent.live(panel.url, await world.token(mine)) as honest,
+        Agent.live(panel.url, await world.token(theirs)) as thief,
+    ):
+        item = await world.item(mine.metadata.name)
+        await world.assign(item, mine)
+        start = await honest.receive(wire.Start)
+        await honest.print(start, "true")
+        await honest.finish(start, last_seq=1)
+        await honest.acknowledged(start)
+        await world.delete(item)
+        await thief.print(start, "false", first=2)
+        code, reason = await thief.closed()
+    assert (code, "not an attempt of robot" in reason) == (1008, True)
+
+
 @pytest.mark.parametrize(
     ("frame", "complaint"),
     [

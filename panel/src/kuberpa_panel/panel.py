@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from kuberpa.client import Cluster
@@ -16,6 +17,7 @@ from kuberpa_panel.agents.identity import Identifier
 from kuberpa_panel.agents.ingest import Ingest
 from kuberpa_panel.agents.reports import Reports
 from kuberpa_panel.archive import ArchiveLoop
+from kuberpa_panel.database import reads
 from kuberpa_panel.database.notifications import Notifications
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.replica import ReplicaLease
@@ -62,7 +64,7 @@ async def running(settings: Settings) -> AsyncIterator[Panel]:
         lease = ReplicaLease(cluster, settings.namespace, settings.replica)
         hub = Hub(cluster, cache, lease.name)
         reports = Reports(cluster, cache)
-        plane = Plane(cache, reports, lease.name, settings.lost_after_seconds)
+        plane = Plane(cache, reports, lease.name, settings.lost_after_seconds, partial(reads.holder, database))
         endpoint = AgentEndpoint(cluster, Identifier(cluster, cache), hub, ingest, plane)
         database.on_change(lambda: _archive_changed(database, lease))
         loops = {

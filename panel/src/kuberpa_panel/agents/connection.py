@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,6 @@ from typing import Any, Final, TypeVar
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from kuberpa import wire
-from kuberpa.activity import ActivityItem
 from kuberpa.failpoints import Failpoint, reach
 from kuberpa.lifecycle import Outcome, Report
 from kuberpa.model import Model
@@ -30,6 +29,7 @@ from kuberpa_panel.agents.frames import FrameError, parse
 from kuberpa_panel.agents.identity import Identity
 from kuberpa_panel.agents.ingest import Source
 from kuberpa_panel.agents.limits import TokenBucket
+from kuberpa_panel.agents.messages import settings_of, start_of
 from kuberpa_panel.agents.records import clean, opened
 from kuberpa_panel.agents.reports import Reporter, Reports
 from kuberpa_panel.agents.status import AgentStatusWriter
@@ -75,6 +75,8 @@ class Plane:
     reports: Reports
     server: str
     lost_after_seconds: float
+    holder: Callable[[str, int], Awaitable[str | None]]
+    """Who held an attempt, as the archive knows it."""
 
 
 class Connection:
@@ -99,6 +101,8 @@ class Connection:
         self._held: OrderedDict[Key, Held] = OrderedDict(
             ((run.uid, run.token), Held(Hold.RUNNING if run.running else Hold.OVER)) for run in hello.runs
         )
+        self._own: set[Key] = set(baseline.on_robot)
+        """Attempts that are proven to be this agent's, never because it says so."""
         self._gone: set[str] = set()
         self._settings: wire.Settings | None = None
         self._reports_left = asyncio.Semaphore(REPORTS_MAX)
@@ -184,7 +188,7 @@ class Connection:
     async def _handle(self, message: wire.FromAgent) -> None:
         match message:
             case wire.Output() | wire.Progress() | wire.Started() | wire.Refused() | wire.Finished():
-                self._check_attempt(message.uid, message.token)
+                await self._check_attempt(message.uid, message.token)
                 await self._handle_attempt(message)
             case wire.Definitions():
                 self._check_news()
@@ -199,14 +203,20 @@ class Connection:
         if not self._news.take():
             raise Close(wire.CLOSE_RATE_LIMITED, f"definitions, packages: at most {NEWS_PER_SECOND:g} a second")
 
-    def _check_attempt(self, uid: str, token: int) -> None:
-        """An agent speaks of its own attempts; of items that are gone the archive knows who held them."""
-        if (uid, token) in self._held:
+    async def _check_attempt(self, uid: str, token: int) -> None:
+        """An agent speaks of its own attempts; who held those that are past, the archive knows."""
+        if (uid, token) in self._own:
             return
         item = self._plane.cache.items.uid(uid)
         mine = self.identity
-        if item is not None and not belongs(item, mine.namespace, mine.robot, mine.pod_uid, token):
+        foreign = item is not None and not belongs(item, mine.namespace, mine.robot, mine.pod_uid, token)
+        if not foreign and (item is None or token < item.status.lease.token):
+            foreign = await self._plane.holder(uid, token) not in (None, mine.pod_uid)
+        if foreign:
             raise Close(POLICY_VIOLATION, f"{uid}/{token}: not an attempt of robot {mine}")
+        if len(self._own) > HELD_MAX:
+            self._own.clear()  # they are checked once more, that is all
+        self._own.add((uid, token))
 
     async def _handle_attempt(
         self, message: wire.Output | wire.Progress | wire.Started | wire.Refused | wire.Finished
@@ -325,6 +335,7 @@ class Connection:
             case dispatch.Start(item):
                 reach(Failpoint.START_BEFORE)
                 key = (item.metadata.uid, item.status.lease.token)
+                self._own.add(key)
                 self._source.put_now(Opened(opened(item)))
                 self.offer(start_of(item))
                 metrics.STARTS.inc()
@@ -358,33 +369,3 @@ class Connection:
             for key in over[: len(self._held) - HELD_MAX]:
                 del self._held[key]
         self._gone &= self.held
-
-
-def settings_of(robot: Robot, lost_after_seconds: float) -> wire.Settings:
-    """What the robot's spec wants of its agent."""
-    return wire.Settings(
-        concurrency=robot.spec.concurrency,
-        async_concurrency=robot.spec.async_concurrency,
-        packages=robot.spec.packages,
-        package_index=robot.spec.package_index,
-        lost_after_seconds=lost_after_seconds,
-    )
-
-
-def start_of(item: ActivityItem) -> wire.Start:
-    """The Start of an item's present assignment."""
-    spec, status = item.spec, item.status
-    return wire.Start(
-        uid=item.metadata.uid,
-        token=status.lease.token,
-        namespace=item.metadata.namespace,
-        name=item.metadata.name,
-        attempt=status.attempt,
-        definition=spec.definition,
-        input=spec.input,
-        inject=spec.inject,
-        async_=spec.async_,
-        timeout_seconds=spec.timeout_seconds,
-        grace_period_seconds=spec.stop.grace_period_seconds,
-        retryable=spec.retry.limit > 0,
-    )

@@ -115,7 +115,9 @@ class AgentEndpoint:
         )
         items = [ActivityItem.of(body) for body in listing.items]
         on_robot = frozenset(
-            (item.metadata.uid, item.status.lease.token) for item in items if item.status.phase in ON_ROBOT_PHASES
+            (item.metadata.uid, item.status.lease.token)
+            for item in items
+            if item.status.phase in ON_ROBOT_PHASES and item.status.lease.holder == identity.pod_uid
         )
         absent = {run.uid for run in hello.runs} - {item.metadata.uid for item in items}
         return Baseline(int(listing.resource_version), on_robot), absent

@@ -39,6 +39,7 @@ class Baseline:
 
     version: int
     on_robot: frozenset[Key]
+    """What this very agent holds."""
 
     def allows(self, item: ActivityItem) -> bool:
         """Whether this reading of an item cannot be older than an end that was reported elsewhere."""

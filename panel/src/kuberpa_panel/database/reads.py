@@ -4,7 +4,7 @@ import json
 from typing import Any, Final
 
 from kuberpa.wire import Definition
-from kuberpa_panel.database.pool import Database
+from kuberpa_panel.database.pool import ArchiveUnavailableError, Database
 from kuberpa_panel.database.records import Attempt, Cursor, LogLine, Page, PastActivity, ProgressNote
 
 _ATTEMPT: Final = (
@@ -32,6 +32,20 @@ async def attempt(database: Database, uid: str, token: int) -> Attempt | None:
             token,
         )
     return None if row is None else _attempt(row)
+
+
+async def holder(database: Database, uid: str, token: int) -> str | None:
+    """Identity of the agent that was given an attempt, None for an unknown one. Waits while the database is away."""
+    while True:
+        await database.wait_available()
+        try:
+            async with database.connection() as connection:
+                found: str | None = await connection.fetchval(
+                    "SELECT holder FROM activity_attempts WHERE uid = $1 AND token = $2", uid, token
+                )
+        except ArchiveUnavailableError:
+            continue
+        return found
 
 
 async def result(database: Database, uid: str, token: int) -> bytes | None:

@@ -1,0 +1,35 @@
+"""What the panel tells an agent, made from resources."""
+
+from kuberpa import wire
+from kuberpa.activity import ActivityItem
+from kuberpa.robot import Robot
+
+
+def settings_of(robot: Robot, lost_after_seconds: float) -> wire.Settings:
+    """What the robot's spec wants of its agent."""
+    return wire.Settings(
+        concurrency=robot.spec.concurrency,
+        async_concurrency=robot.spec.async_concurrency,
+        packages=robot.spec.packages,
+        package_index=robot.spec.package_index,
+        lost_after_seconds=lost_after_seconds,
+    )
+
+
+def start_of(item: ActivityItem) -> wire.Start:
+    """The Start of an item's present assignment."""
+    spec, status = item.spec, item.status
+    return wire.Start(
+        uid=item.metadata.uid,
+        token=status.lease.token,
+        namespace=item.metadata.namespace,
+        name=item.metadata.name,
+        attempt=status.attempt,
+        definition=spec.definition,
+        input=spec.input,
+        inject=spec.inject,
+        async_=spec.async_,
+        timeout_seconds=spec.timeout_seconds,
+        grace_period_seconds=spec.stop.grace_period_seconds,
+        retryable=spec.retry.limit > 0,
+    )
