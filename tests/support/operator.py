@@ -28,6 +28,7 @@ from kuberpa_operator.perform import Performer
 from kuberpa_operator.queue import WorkQueue
 from kuberpa_operator.reconciler import Reconciler
 from kuberpa_operator.report import Reporter
+from kuberpa_operator.routing import Router
 from kuberpa_operator.world import World
 
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
@@ -76,14 +77,9 @@ class Simulation:
             World(), self.dispatcher, Presence(self.lost_after), self.panels, self.clock, PodSettings("http://panel")
         )
         recorder = Recorder(self.api, self.clock, "sim")
-        self.reconciler = Reconciler(
-            self.gatherer,
-            self.api,
-            Performer(self.api, recorder, metrics, self.clock),
-            Reporter(self.api),
-            metrics,
-            WorkQueue(self.clock.now),
-        )
+        self.router = Router(self.gatherer, WorkQueue(self.clock.now))
+        performer = Performer(self.api, recorder, metrics, self.clock)
+        self.reconciler = Reconciler(self.router, self.api, performer, Reporter(self.api), metrics)
         self.api.watchers = [self._watch]
         self._renew()
 
@@ -91,12 +87,12 @@ class Simulation:
         """List everything and begin to decide."""
         for plural, kind in KINDS.items():
             for body in (await self.api.list_all(RESOURCES[plural])).items:
-                self.reconciler.observe(kind, body)
-        self.reconciler.lead()
+                self.router.observe(kind, body)
+        await self.router.lead()
 
     def _watch(self, plural: str, kind: str, body: Body) -> None:
         if plural in KINDS:
-            self.reconciler.observe(KINDS[plural], body, deleted=kind == "DELETED")
+            self.router.observe(KINDS[plural], body, deleted=kind == "DELETED")
 
     def _renew(self) -> None:
         renewed = self.clock.at.isoformat()
@@ -126,7 +122,7 @@ class Simulation:
             self.clock.at = min(self.clock.at + timedelta(seconds=step), end)
             if self.panel_alive:
                 self._renew()
-            self.reconciler.tick()
+            self.router.tick()
             await self.settle()
 
     # Objects

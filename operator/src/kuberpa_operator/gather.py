@@ -37,7 +37,7 @@ class Gatherer:
     """UIDs of finished items beyond what may stay resident."""
     _phases: dict[str, tuple[ActivityPhase, datetime]] = field(default_factory=dict)
     _counts_changed: dict[str, datetime] = field(default_factory=dict)
-    _templates: dict[str, tuple[int, Body]] = field(default_factory=dict)
+    _templates: dict[str, tuple[int, Body | None]] = field(default_factory=dict)
 
     def item(self, item: ActivityItem) -> activity.Snapshot:
         """All that matters to an item now."""
@@ -114,11 +114,14 @@ class Gatherer:
             return None
         return self._counts_changed.setdefault(uid, now)
 
-    def _template(self, robot_: Robot) -> Body:
+    def _template(self, robot_: Robot) -> Body | None:
         uid, generation = robot_.metadata.uid, robot_.metadata.generation
         known = self._templates.get(uid)
         if known is None or known[0] != generation:
-            known = self._templates[uid] = (generation, render_pod(robot_, self.pod_settings))
+            runtime = robot_.spec.runtime
+            known_kind = runtime.linux_pod is not None or runtime.windows_pod is not None
+            rendered = render_pod(robot_, self.pod_settings) if known_kind else None
+            known = self._templates[uid] = (generation, rendered)
         return known[1]
 
     def _is_undecided(self, item: ActivityItem) -> bool:

@@ -39,6 +39,7 @@ from kuberpa_operator.queue import WorkQueue
 from kuberpa_operator.reconciler import Reconciler
 from kuberpa_operator.relist import Relister
 from kuberpa_operator.report import Reporter
+from kuberpa_operator.routing import Router
 from kuberpa_operator.settings import VARIABLES, Settings, SettingsError
 from kuberpa_operator.world import World
 
@@ -84,17 +85,12 @@ class Operator:
             PodSettings(self.settings.panel_url, self.settings.log_level),
         )
         recorder = Recorder(api, self.clock, self.settings.replica)
-        self.reconciler = Reconciler(
-            gatherer,
-            api,
-            Performer(api, recorder, self.metrics, self.clock),
-            Reporter(api),
-            self.metrics,
-            WorkQueue(self.clock.now),
-        )
+        self.router = Router(gatherer, WorkQueue(self.clock.now))
+        performer = Performer(api, recorder, self.metrics, self.clock)
+        self.reconciler = Reconciler(self.router, api, performer, Reporter(api), self.metrics)
         self.relister = Relister(
             api,
-            self.reconciler,
+            self.router,
             self.panels,
             self.metrics,
             self.settings.namespace,
@@ -188,27 +184,27 @@ class Operator:
             else:
                 break
         self.metrics.leads.set(1)
-        self.reconciler.lead()
+        await self.router.lead()
 
     def _event(self, kind: str, type_: str | None, body: dict[str, Any]) -> None:
         if type_ is None:
             # kopf lists at its start and after a broken watch, and then says nothing of what is gone
             self.relister.ask(kind)
-        self.reconciler.observe(kind, body, deleted=type_ == "DELETED")
+        self.router.observe(kind, body, deleted=type_ == "DELETED")
 
     async def _tick(self) -> None:
         count = 0
         while True:
             await asyncio.sleep(TICK_SECONDS)
             count += 1
-            if self.reconciler.leading:
-                self.reconciler.tick()
+            if self.router.deciding:
+                self.router.tick()
                 if count % TRIM_EVERY == 0:
-                    self.reconciler.trim()
+                    self.router.trim()
             self._gauge()
 
     def _gauge(self) -> None:
-        self.metrics.queue_depth.set(len(self.reconciler.queue))
+        self.metrics.queue_depth.set(len(self.router.queue))
         for gauge, store in ((self.metrics.items, self.world.items), (self.metrics.robots, self.world.robots)):
             gauge.clear()
             for phase, number in Counter(model.status.phase for _, model in store).items():

@@ -10,7 +10,7 @@ from kuberpa.names import LABEL_ROBOT
 from kuberpa_operator.adapters.api import Api
 from kuberpa_operator.adapters.metrics import Metrics
 from kuberpa_operator.adapters.panels import SELECTOR, PanelBook
-from kuberpa_operator.reconciler import Reconciler
+from kuberpa_operator.routing import Router
 
 EVERY: Final = 300.0
 SETTLE: Final = 1.0
@@ -29,7 +29,7 @@ class Relister:
     """Lists kinds in the namespaces served (all when none is named) and drops what is not there any more."""
 
     api: Api
-    reconciler: Reconciler
+    router: Router
     panels: PanelBook
     metrics: Metrics
     own_namespace: str
@@ -55,10 +55,10 @@ class Relister:
         for namespace in self.namespaces or ("",):
             listing = await self.api.list_all(resource, namespace or None, **query)
             for body in listing.items:
-                self.reconciler.observe(kind, body)
+                self.router.observe(kind, body)
             present = [body["metadata"]["uid"] for body in listing.items]
-            for uid in self.reconciler.absent(kind, present, int(listing.resource_version), namespace):
-                self.reconciler.drop(kind, uid)
+            for uid in self.router.absent(kind, present, int(listing.resource_version), namespace):
+                self.router.drop(kind, uid)
 
     async def wait_for_kinds(self) -> None:
         """Wait until the API server serves every kind: kopf looks for them only once."""
@@ -101,5 +101,7 @@ class Relister:
         except ApiError as error:
             log.warning("a %s list failed, trying again: %s", kind, error)
             self.ask(kind)
+        except Exception:  # the loop's edge: one list that defies the code must not end the others
+            log.exception("a %s list failed by a defect", kind)
         else:
             self.metrics.relists.labels(kind).inc()

@@ -69,7 +69,7 @@ def test_every_decision_is_a_transition_of_the_table(
     ("facts", "reason"), [({"holder_exists": False}, "PodGone"), ({"agent_lost": True}, "AgentLost")]
 )
 def test_on_every_phase_on_a_robot_the_item_can_be_lost(
-    phase: ActivityPhase, facts: dict[str, bool], reason: str
+    phase: ActivityPhase, facts: dict[str, Any], reason: str
 ) -> None:
     decision = decide(snapshot(phase, **facts))
     assert isinstance(decision.status, ActivityItemStatus)

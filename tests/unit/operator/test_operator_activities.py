@@ -296,13 +296,13 @@ async def test_a_finished_item_goes_after_its_ttl_but_never_before_it_is_archive
 
 
 async def test_only_so_many_finished_items_stay(sim: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kuberpa_operator.reconciler.MAX_FINISHED", 2)
+    monkeypatch.setattr("kuberpa_operator.routing.MAX_FINISHED", 2)
     await sim.robot("invoices")
     for name in ("a", "b", "c", "d"):
         await sim.item(name, ttlSecondsAfterFinished=100000)
         await sim.finish(name)
         await sim.pass_time(1)
-    sim.reconciler.trim()
+    sim.router.trim()
     await sim.settle()
     assert await sim.names("activityitems") == ["c", "d"]
 
@@ -332,7 +332,7 @@ async def test_a_write_whose_answer_was_lost_is_not_repeated(sim: Simulation) ->
     await sim.api.create(ACTIVITY_ITEMS, "default", {"metadata": {"name": "one"}, "spec": SPEC})
     sim.api.lose_answer = break_once
     sim.api.watchers.clear()
-    sim.reconciler.observe("ActivityItem", await sim.get("activityitems", "one"))
+    sim.router.observe("ActivityItem", await sim.get("activityitems", "one"))
     await sim.settle()
     assert broken
     sim.api.watchers = watchers
@@ -349,7 +349,7 @@ async def test_a_new_leader_gives_the_slot_to_the_first_in_line(sim: Simulation)
     await sim.item("low")
     await sim.item("high", priority=1)
     await sim.pass_time(1)
-    sim.reconciler.leading = False
+    sim.router.leading = sim.router.deciding = False
     await sim.finish("running")
     sim.start()
     await sim.lead()

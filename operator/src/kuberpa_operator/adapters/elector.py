@@ -7,7 +7,7 @@ expired is judged by how long it has not been seen to change, so clocks need not
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -32,13 +32,12 @@ class Elector:
     clock: Clock
     namespace: str
     identity: str
-    won: Callable[[], Awaitable[None]]
+    won: Callable[[], Coroutine[Any, Any, None]]
     lost: Callable[[str], None]
     seconds: int = LEASE_SECONDS
     _renewed_at: float | None = None
     _observed: tuple[str, float] = ("", 0.0)
-    _duration: float = LEASE_SECONDS
-    _wake: asyncio.Event | None = None
+    _begun: asyncio.Task[None] | None = None
     _released: bool = False
 
     def leads(self) -> bool:
@@ -56,7 +55,9 @@ class Elector:
             if held and self._renewed_at is None:
                 self._renewed_at = self._observed[1]
                 log.info("this replica leads", extra={"action": "lead", "replica": self.identity})
-                await self.won()
+                # beside the renewing: what a new leader has to read first may take longer than the Lease lasts
+                self._begun = asyncio.create_task(self.won())
+                self._begun.add_done_callback(self._check)
             elif held:
                 self._renewed_at = self._observed[1]
             elif self._renewed_at is not None and (self._expired() or self._observed[0] != self.identity):
@@ -86,6 +87,11 @@ class Elector:
                 await asyncio.wait_for(self.cluster.replace(LEASES, self.namespace, body), REQUEST_SECONDS)
         except (ApiError, TimeoutError) as error:
             log.warning("the Lease could not be released: %s", error)
+
+    def _check(self, begun: asyncio.Task[None]) -> None:
+        if not begun.cancelled() and begun.exception() is not None:
+            log.error("leading could not begin", exc_info=begun.exception())
+            self.lost("leading could not begin")
 
     def _expired(self) -> bool:
         return self._renewed_at is not None and self.clock.monotonic() - self._renewed_at > self.seconds * 2 / 3

@@ -7,13 +7,15 @@ from typing import Any, Final
 from kuberpa.activity import ON_ROBOT_PHASES, ActivityItem, ActivityItemStatus, ActivityPhase, DesiredState, Lease
 from kuberpa.lifecycle import Event, Outcome, Report, advance, conclude
 from kuberpa.reasons import Reason
+from kuberpa_operator.core.conditions import MESSAGE_CHARS
 from kuberpa_operator.core.dispatch import Seat, Verdict
 from kuberpa_operator.core.effects import Decision, DeleteItem, Rule, first_of
 from kuberpa_operator.core.inputs import input_error
 
 EXPLAIN_AFTER: Final = timedelta(milliseconds=100)
 """A wait shorter than this is not explained: the fast path has no extra write."""
-MESSAGE_CHARS: Final = 4096
+DEFINITIONS_SETTLE: Final = timedelta(seconds=2)
+"""A robot and its items are often applied together: the agent gets this long to hear of changed packages."""
 HANDED_BACK_PAUSE: Final = timedelta(seconds=1)
 """Wait before a handed-back item is assigned again: its agent was busier than the operator could know."""
 
@@ -180,6 +182,9 @@ def unknown_definition(s: Snapshot) -> Decision | None:
     """Every robot that the item names is ready, and none has the definition."""
     if s.verdict is None or not s.verdict.final:
         return None
+    settled = s.phase_since + DEFINITIONS_SETTLE
+    if s.now < settled:
+        return Decision(s.verdict.reason, s.verdict.message, wake_at=settled)
     return _end(s, Event.FAIL, s.verdict.reason, s.verdict.message)
 
 

@@ -133,6 +133,8 @@ class Dispatcher:
         self._holding: dict[str, tuple[RobotKey, bool]] = {}
         self._load: defaultdict[tuple[RobotKey, bool], set[str]] = defaultdict(set)
         self._grants: set[str] = set()
+        self._open: defaultdict[tuple[str, bool], set[RobotKey]] = defaultdict(set)
+        """Ready robots with a free slot, by namespace and lane."""
         self._groups: dict[Demand, _Group] = {}
         self._by_ref: defaultdict[RobotKey, dict[Demand, _Group]] = defaultdict(dict)
         self._by_namespace: defaultdict[str, dict[Demand, _Group]] = defaultdict(dict)
@@ -146,6 +148,7 @@ class Dispatcher:
         if former == seat:
             return []
         self._seats[seat.key] = seat
+        self._recount(seat.key)
         for group in self._groups_of(seat.key):
             group.consider(seat.key, seat)
         lost = former is not None and (not seat.ready or seat.holder != former.holder)
@@ -155,6 +158,7 @@ class Dispatcher:
         """A robot is gone."""
         if self._seats.pop(key, None) is None:
             return []
+        self._recount(key)
         for group in self._groups_of(key):
             group.consider(key, None)
         return self._revoke(key)
@@ -187,6 +191,7 @@ class Dispatcher:
         if held is None:
             return []
         self._load[held].discard(uid)
+        self._recount(held[0])
         return self._fill(held[0])
 
     def hold(self, uid: str, robot: RobotKey, *, is_async: bool) -> list[str]:
@@ -294,11 +299,20 @@ class Dispatcher:
             self._grants.discard(uid)
             self._load[self._holding[uid]].discard(uid)
             del self._holding[uid]
+        self._recount(key)
         return revoked
 
     def _take(self, uid: str, slot: tuple[RobotKey, bool]) -> None:
         self._holding[uid] = slot
         self._load[slot].add(uid)
+        self._recount(slot[0])
+
+    def _recount(self, key: RobotKey) -> None:
+        seat = self._seats.get(key)
+        for is_async in (False, True):
+            free = seat is not None and seat.ready and self._free(seat, is_async=is_async) > 0
+            place = self._open[(key[0], is_async)]
+            (place.add if free else place.discard)(key)
 
     def _free(self, seat: Seat, *, is_async: bool) -> int:
         return seat.slots(is_async=is_async) - len(self._load[(seat.key, is_async)])
@@ -306,8 +320,7 @@ class Dispatcher:
     def _place(self, uid: str, group: _Group) -> list[str]:
         """Give a new item the least busy of the robots that have a slot for it."""
         is_async = group.demand.is_async
-        free = [key for key in group.serving if self._free(self._seats[key], is_async=is_async) > 0]
-        if self.paused or not free:
+        if self.paused or not (free := group.serving & self._open[(group.demand.namespace, is_async)]):
             return []
         best = min(free, key=lambda key: (len(self._load[(key, is_async)]), key))
         return [self._grant(uid, best, is_async=is_async)]

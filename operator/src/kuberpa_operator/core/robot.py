@@ -10,7 +10,8 @@ from typing import Final
 
 from kuberpa.meta import Condition, ConditionStatus
 from kuberpa.reasons import Reason
-from kuberpa.robot import ActivityCounts, AgentStatus, PodStatus, Robot, RobotCondition, RobotPhase
+from kuberpa.robot import ActivityCounts, AgentStatus, PackagesStatus, PodStatus, Robot, RobotCondition, RobotPhase
+from kuberpa_operator.core.conditions import MESSAGE_CHARS, find, renew
 from kuberpa_operator.core.dispatch import Seat
 from kuberpa_operator.core.effects import Announce, Body, CreatePod, Decision, DeletePod, Effect, earliest, rule_name
 from kuberpa_operator.core.pod import (
@@ -25,7 +26,7 @@ COUNTS_EVERY: Final = timedelta(seconds=1)
 """Counts, and the flip between Idle and Busy, are written at most this often, and late by this much."""
 FIRST_BACKOFF: Final = timedelta(seconds=1)
 MAX_BACKOFF: Final = timedelta(minutes=5)
-MESSAGE_CHARS: Final = 4096
+INSTALLING: Final = "packages are being installed"
 P = RobotPhase
 
 
@@ -51,8 +52,8 @@ class Snapshot:
 
     robot: Robot
     now: datetime
-    template: Body
-    """The pod as it would be rendered now."""
+    template: Body | None
+    """The pod as it would be rendered now; None for a runtime that this operator does not know."""
     pod: Pod | None = None
     server_fresh: bool = True
     """Whether the panel replica that claims the agent's connection is alive."""
@@ -75,9 +76,17 @@ class Snapshot:
         return self.agent is not None and self.agent.connected and self.server_fresh
 
     @property
+    def packages(self) -> PackagesStatus | None:
+        """What the agent says of its packages; nothing before it has begun with those that spec wants."""
+        said = self.agent.packages if self.agent else None
+        return None if said and said.state == "None" and self.robot.spec.packages else said
+
+    @property
     def outdated(self) -> bool:
         """Whether the pod was rendered from something else than it would be now."""
-        return self.pod is not None and self.pod.template_hash != template_hash(self.template)
+        if self.pod is None or self.template is None:
+            return False
+        return self.pod.template_hash != template_hash(self.template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,14 @@ def deleted(s: Snapshot) -> View | None:
     return View(P.PENDING, Reason.ROBOT_DELETED, "is being deleted")
 
 
+def runtime_unknown(s: Snapshot) -> View | None:
+    """A newer CRD may have runtimes that this operator has not heard of."""
+    if s.template is not None or s.pod is not None:
+        return None
+    message = "spec.runtime: this operator knows windowsPod and linuxPod; it may be older than the CRD"
+    return View(P.PENDING, Reason.POD_CREATE_REFUSED, message)
+
+
 def name_taken(s: Snapshot) -> View | None:
     """A pod that another owner made is not adopted."""
     if s.pod is None or s.pod.owner_uid == s.robot.metadata.uid:
@@ -112,7 +129,7 @@ def name_taken(s: Snapshot) -> View | None:
 
 def create_pod(s: Snapshot) -> View | None:
     """There is no pod: make one, after a pause when that went wrong before."""
-    if s.pod is not None:
+    if s.pod is not None or s.template is None:
         return None
     if s.setback and s.now < s.setback.over_at:
         return View(P.PENDING, s.setback.reason, s.setback.message, wake_at=s.setback.over_at)
@@ -209,18 +226,18 @@ def agent_disconnected(s: Snapshot) -> View | None:
 
 def packages_installing(s: Snapshot) -> View | None:
     """No new work while packages change: the change is applied once the robot is idle."""
-    if s.agent is None or s.agent.packages.state != "Installing":
+    if s.packages is not None and s.packages.state != "Installing":
         return None
     phase = P.BUSY if s.running else P.STARTING
-    return View(phase, Reason.PACKAGES_INSTALLING, s.agent.packages.message or "packages are being installed")
+    return View(phase, Reason.PACKAGES_INSTALLING, (s.packages and s.packages.message) or INSTALLING)
 
 
 def packages_failed(s: Snapshot) -> View | None:
     """The wanted packages could not be installed."""
-    if s.agent is None or s.agent.packages.state != "Failed":
+    if s.packages is None or s.packages.state != "Failed":
         return None
     phase = P.BUSY if s.running else P.STARTING
-    return View(phase, Reason.PACKAGES_FAILED, f"spec.packages: {s.agent.packages.message}")
+    return View(phase, Reason.PACKAGES_FAILED, f"spec.packages: {s.packages.message}")
 
 
 def busy(s: Snapshot) -> View | None:
@@ -235,6 +252,7 @@ def idle(_: Snapshot) -> View | None:
 
 RULES: Final = (
     deleted,
+    runtime_unknown,
     name_taken,
     create_pod,
     wait_for_deletion,
@@ -325,7 +343,7 @@ def _counts_due(s: Snapshot, view: View) -> datetime | None:
 
 
 def _ready_change(s: Snapshot, view: View) -> tuple[Announce, ...]:
-    former = _condition(s.robot, RobotCondition.READY)
+    former = find(s.robot.status.conditions, RobotCondition.READY)
     was_ready = former is not None and former.status == "True"
     is_ready = view.rule in READY_RULES
     if is_ready and not was_ready:
@@ -370,36 +388,23 @@ def _agent_condition(s: Snapshot, view: View) -> tuple[ConditionStatus, Reason, 
 
 
 def _packages_condition(s: Snapshot) -> tuple[ConditionStatus, Reason, str]:
-    packages = s.agent.packages if s.agent else None
-    match packages.state if packages else "":
+    if s.agent is None:
+        return ConditionStatus.UNKNOWN, Reason.AGENT_NOT_CONNECTED_YET, "the agent has not said yet"
+    match s.packages.state if s.packages else "Installing":
         case "Installed":
             return ConditionStatus.TRUE, Reason.PACKAGES_INSTALLED, "all packages of spec.packages are installed"
         case "None":
             return ConditionStatus.TRUE, Reason.NO_PACKAGES, "spec.packages is empty"
         case "Failed":
-            return ConditionStatus.FALSE, Reason.PACKAGES_FAILED, packages.message if packages else ""
+            return ConditionStatus.FALSE, Reason.PACKAGES_FAILED, s.packages.message if s.packages else ""
         case "Installing":
-            message = packages.message if packages else ""
-            return ConditionStatus.FALSE, Reason.PACKAGES_INSTALLING, message or "packages are being installed"
-        case _:
-            return ConditionStatus.UNKNOWN, Reason.AGENT_NOT_CONNECTED_YET, "the agent has not said yet"
+            message = (s.packages and s.packages.message) or INSTALLING
+            return ConditionStatus.FALSE, Reason.PACKAGES_INSTALLING, message
 
 
 def _set(s: Snapshot, kind: RobotCondition, status: ConditionStatus, reason: Reason, message: str) -> Condition:
-    former = _condition(s.robot, kind)
-    changed = former is None or former.status != status
-    return Condition(
-        type=kind,
-        status=status.value,
-        observed_generation=s.robot.metadata.generation,
-        last_transition_time=s.now if changed or former is None else former.last_transition_time,
-        reason=reason,
-        message=message[:MESSAGE_CHARS],
-    )
-
-
-def _condition(robot: Robot, kind: RobotCondition) -> Condition | None:
-    return next((condition for condition in robot.status.conditions if condition.type == kind), None)
+    former = find(s.robot.status.conditions, kind)
+    return renew(former, kind, status, reason, message, s.robot.metadata.generation, s.now)
 
 
 def _delete(pod: Pod) -> DeletePod:

@@ -27,6 +27,7 @@ from kuberpa.schedule import (
     ScheduleSpec,
     ScheduleStatus,
 )
+from kuberpa_operator.core.conditions import find, renew
 from kuberpa_operator.core.cron import MAX_YEARS, Cron, InvalidCronError, InvalidZoneError, parse_zone, union
 from kuberpa_operator.core.effects import (
     Announce,
@@ -358,16 +359,8 @@ def _not_ready(s: Snapshot, reason: Reason, message: str) -> Decision:
 
 def _ready(s: Snapshot, reason: Reason, message: str, *, ready: bool) -> Condition:
     status = ConditionStatus.TRUE if ready else ConditionStatus.FALSE
-    former = next((c for c in s.status.conditions if c.type == ScheduleCondition.READY), None)
-    changed = former is None or former.status != status
-    return Condition(
-        type=ScheduleCondition.READY,
-        status=status.value,
-        observed_generation=s.schedule.metadata.generation,
-        last_transition_time=s.now if changed or former is None else former.last_transition_time,
-        reason=reason,
-        message=message[:4096],
-    )
+    former = find(s.status.conditions, ScheduleCondition.READY)
+    return renew(former, ScheduleCondition.READY, status, reason, message, s.schedule.metadata.generation, s.now)
 
 
 def _active(s: Snapshot) -> tuple[ActiveItem, ...]:

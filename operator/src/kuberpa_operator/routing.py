@@ -1,0 +1,272 @@
+"""What a change means: for the caches, for the dispatcher, and whom else it concerns."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from kuberpa.activity import ON_ROBOT_PHASES, ActivityItem, ActivityPhase
+from kuberpa.robot import Robot
+from kuberpa_operator.adapters.api import Body
+from kuberpa_operator.core import activity, robot
+from kuberpa_operator.core.effects import Kind
+from kuberpa_operator.gather import Gatherer, robot_key
+from kuberpa_operator.queue import WorkQueue
+from kuberpa_operator.world import Store
+
+CHILDREN_SETTLE: Final = timedelta(seconds=1)
+"""A Schedule's list of active items may lag behind by this much."""
+BREATH: Final = 100
+"""Objects routed before others may run."""
+MAX_FINISHED: Final = 5000
+"""Finished and archived items that may stay resident; etcd is no history store."""
+DECIDED: Final[tuple[Kind, ...]] = ("Robot", "ActivityItem", "Schedule")
+WorkKey = tuple[Kind, str]
+"""Kind and UID."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Router:
+    """Keeps the caches warm, and while this replica leads also the dispatcher and the work queue."""
+
+    gatherer: Gatherer
+    queue: WorkQueue[WorkKey]
+    leading: bool = False
+    """Whether changes are routed to dispatcher and queue."""
+    deciding: bool = False
+    """Whether keys may be worked on: not before everything has been routed once."""
+    _fresh: frozenset[str] = frozenset()
+    _offered_at: dict[str, float] = field(default_factory=dict)
+
+    # What happened
+
+    def observe(self, kind: str, body: Body, *, deleted: bool = False) -> None:
+        """An object is there, changed, or went, by a watch, a list or the answer to a write."""
+        uid = body["metadata"]["uid"]
+        if deleted:
+            self.drop(kind, uid)
+            return
+        try:
+            news = self.store(kind).put(body)
+        except ValidationError as error:
+            log.error("a %s cannot be read: %s", kind, error, extra={"object": body["metadata"].get("name")})  # noqa: TRY400  the message says it all
+            return
+        if not news:
+            return
+        if kind == "Pod":
+            self.gatherer.world.link_pod(self.gatherer.world.pods.get(uid))  # type: ignore[arg-type]
+        if kind == "ActivityItem":
+            self.gatherer.world.link_item(self.gatherer.world.items.get(uid))  # type: ignore[arg-type]
+        if self.leading:
+            self._route(kind, uid)
+
+    def drop(self, kind: str, uid: str) -> None:
+        """An object is gone."""
+        removed = self.store(kind).drop(uid)
+        self.gatherer.forget(uid)
+        self._offered_at.pop(uid, None)
+        if kind != "Pod":
+            self.queue.forget((kind, uid))  # type: ignore[arg-type]
+        if removed is None or not self.leading:
+            return
+        match kind:
+            case "Pod":
+                self._pod_changed(removed.namespace, removed.robot)
+            case "Robot":
+                self._robot_gone((removed.metadata.namespace, removed.metadata.name))
+            case "ActivityItem":
+                self.again(self.gatherer.dispatcher.withdraw(uid))
+                self._touch_robot(robot_key(removed))
+                self._touch_parent(removed)
+
+    def absent(self, kind: str, present: Iterable[str], version: int, namespace: str) -> list[str]:
+        """UIDs known of a kind that a list of that version does not have."""
+        return self.store(kind).absent(present, version, namespace)
+
+    def store(self, kind: str) -> Store[Any]:
+        """The cache of a kind."""
+        world = self.gatherer.world
+        stores: dict[str, Store[Any]] = {
+            "Robot": world.robots,
+            "ActivityItem": world.items,
+            "Schedule": world.schedules,
+            "Pod": world.pods,
+        }
+        return stores[kind]
+
+    # Routing
+
+    async def lead(self) -> None:
+        """Decide from now on, about everything. The caches must be complete."""
+        self.leading = True
+        self.queue.clear()
+        world = self.gatherer.world
+        # nothing is granted before everything is known, or the first item met would get the slot of the first in line
+        self.gatherer.dispatcher.paused = True
+        for _, item in world.items:
+            if item.status.phase in ON_ROBOT_PHASES:
+                self.route_item(item)
+        for kind in DECIDED:
+            for count, (uid, _) in enumerate(self.store(kind)):
+                self._route(kind, uid)
+                if count % BREATH == 0:
+                    await asyncio.sleep(0)  # the Lease must be renewed meanwhile
+        self.deciding = True
+        self.tick()
+
+    def _route(self, kind: str, uid: str) -> None:
+        world = self.gatherer.world
+        if kind == "Pod":
+            if (pod := world.pods.get(uid)) is not None:
+                self._pod_changed(pod.namespace, pod.robot)
+            return
+        self.queue.add((kind, uid))  # type: ignore[arg-type]
+        if kind == "Robot" and (robot_ := world.robots.get(uid)) is not None:
+            self.reseat(robot_)
+        if kind == "Schedule":
+            # what it has recorded now may be deleted now
+            self._patiently({child.metadata.uid for child in world.children_of(uid) if child.status.is_final})
+        if kind == "ActivityItem" and (item := world.items.get(uid)) is not None:
+            self.route_item(item)
+            self._touch_parent(item)
+
+    def route_item(self, item: ActivityItem) -> None:
+        """Tell the dispatcher where an item is, or that it may be assigned."""
+        dispatcher, uid = self.gatherer.dispatcher, item.metadata.uid
+        if item.status.phase in ON_ROBOT_PHASES:
+            self.again(dispatcher.hold(uid, robot_key(item), is_async=item.spec.async_))
+        elif activity.is_dispatchable(self.gatherer.item(item)):
+            if dispatcher.grant_of(uid) is None:
+                self._offered_at.setdefault(uid, self.gatherer.clock.monotonic())
+                self.again(dispatcher.release(uid))
+                self.again(dispatcher.offer(item))
+        else:
+            self.again(dispatcher.withdraw(uid))
+        self._touch_robot(robot_key(item))
+        if item.spec.robot_ref:
+            self._touch_robot((item.metadata.namespace, item.spec.robot_ref.name))
+
+    def reseat(self, robot_: Robot) -> None:
+        """Tell the dispatcher what a robot offers now, and those who wait for it if that changed."""
+        snapshot = self.gatherer.robot(robot_)
+        key = (robot_.metadata.namespace, robot_.metadata.name)
+        self.gatherer.presence.observe(key, self.gatherer.clock.monotonic(), connected=snapshot.connected)
+        dispatcher, seat = self.gatherer.dispatcher, robot.seat(snapshot)
+        former = dispatcher.seat_of(key)
+        if former == seat:
+            return
+        concerned = set(dispatcher.waiting_for(key)) if former else set()
+        self.again(dispatcher.seat(seat))
+        self._patiently(concerned | set(dispatcher.waiting_for(key)))
+        if seat.ready:
+            self.gatherer.setbacks.pop(robot_.metadata.uid, None)
+
+    def _robot_gone(self, key: tuple[str, str]) -> None:
+        successor = self.gatherer.world.robots.named(key)
+        if successor is not None:
+            self._route("Robot", successor.metadata.uid)
+            return
+        dispatcher = self.gatherer.dispatcher
+        concerned = set(dispatcher.waiting_for(key))
+        self.again(dispatcher.unseat(key))
+        self.gatherer.presence.forget(key)
+        self._patiently(concerned)
+        self._hurry(dispatcher.held_by(key))
+
+    def _pod_changed(self, namespace: str, name: str) -> None:
+        robot_ = self.gatherer.world.robots.named((namespace, name))
+        if robot_ is not None:
+            self._route("Robot", robot_.metadata.uid)
+        self._hurry(self.gatherer.dispatcher.held_by((namespace, name)))
+
+    def again(self, uids: list[str]) -> None:
+        """Look again at items that were granted a slot, or whose grant was revoked."""
+        for uid in uids:
+            item = self.gatherer.world.items.get(uid)
+            if item is not None:
+                self.queue.add(("ActivityItem", uid))
+                if self.gatherer.dispatcher.grant_of(uid) is None:
+                    self.route_item(item)
+
+    def _hurry(self, uids: set[str]) -> None:
+        for uid in uids:
+            self.queue.add(("ActivityItem", uid))
+
+    def _patiently(self, uids: set[str]) -> None:
+        for uid in uids:
+            self.queue.add(("ActivityItem", uid), patient=True)
+
+    def _touch_robot(self, key: tuple[str, str]) -> None:
+        robot_ = self.gatherer.world.robots.named(key)
+        if robot_ is not None:
+            self.queue.add(("Robot", robot_.metadata.uid), patient=True)
+
+    def _touch_parent(self, item: ActivityItem) -> None:
+        owner = self.gatherer.world.link_item(item)
+        if owner and owner in self.gatherer.world.schedules:
+            self.queue.wake_by(("Schedule", owner), self.gatherer.clock.now() + CHILDREN_SETTLE)
+
+    # The regular look at what no watch tells
+
+    def tick(self) -> None:
+        """Panel replicas came or went, agents may be lost, the archive may have changed. Once a second."""
+        gatherer = self.gatherer
+        fresh = gatherer.panels.fresh()
+        gatherer.presence.tick(gatherer.clock.monotonic(), panel_alive=bool(fresh))
+        changed, self._fresh = fresh ^ self._fresh, fresh
+        for uid, robot_ in gatherer.world.robots if changed else ():
+            agent = robot_.status.agent
+            if not fresh or fresh == changed or (agent is not None and agent.server in changed):
+                self._route("Robot", uid)
+        for key in gatherer.presence.lost():
+            self._hurry(gatherer.dispatcher.held_by(key))
+        self._pause_without_archive()
+
+    def trim(self) -> None:
+        """Mark the oldest of the finished items for deletion when more than MAX_FINISHED are resident."""
+        finished = [
+            (item.status.archived_at, uid)
+            for uid, item in self.gatherer.world.items
+            if item.status.is_final and item.status.archived_at is not None
+        ]
+        if len(finished) <= MAX_FINISHED:
+            return
+        for _, uid in sorted(finished)[: len(finished) - MAX_FINISHED]:
+            self.gatherer.surplus.add(uid)
+            self.queue.add(("ActivityItem", uid), patient=True)
+
+    def _pause_without_archive(self) -> None:
+        dispatcher, available = self.gatherer.dispatcher, self.gatherer.panels.archive_ok()
+        if available is not dispatcher.paused:
+            return
+        if available:
+            self.again(dispatcher.resume())
+        else:
+            dispatcher.paused = True
+        self._patiently(set(dispatcher.waiting()))
+
+    # For the loop
+
+    def offer_when_due(self, item: ActivityItem) -> None:
+        """A retry whose time has come is offered now; no event says so."""
+        uid = item.metadata.uid
+        if item.status.phase is not ActivityPhase.PENDING or self.gatherer.dispatcher.knows(uid):
+            return
+        if activity.is_dispatchable(self.gatherer.item(item)):
+            self.route_item(item)
+
+    def offer_again(self, item: ActivityItem) -> None:
+        """A grant whose assignment did not arrive is given back and made again."""
+        if item.status.phase is ActivityPhase.PENDING:
+            self.again(self.gatherer.dispatcher.withdraw(item.metadata.uid))
+            self.route_item(item)
+
+    def waited(self, uid: str) -> float | None:
+        """Seconds between an item's offer and now, asked once."""
+        offered = self._offered_at.pop(uid, None)
+        return None if offered is None else self.gatherer.clock.monotonic() - offered
