@@ -16,7 +16,7 @@ from websockets.typing import Subprotocol
 
 from kuberpa import wire
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 Key = tuple[str, int]
 
 

@@ -7,8 +7,8 @@ activities; a kill -9 of this process forgets what ran.
 
 Commands come as JSON lines on standard input; its end ends the process:
 
-    {"op": "add", "uid": "<pod UID>", "name": "r1", "namespace": "default", "env": {…}, "tokenFile": "/…/token"}
-    {"op": "remove", "uid": "<pod UID>"}
+    {"add": {"uid": "<pod UID>", "name": "r1", "namespace": "default", "env": {…}, "tokenFile": "/…/token"}}
+    {"remove": {"uid": "<pod UID>"}}
 
 `env` is the environment of the robot's pod; KUBERPA_PANEL_URL and KUBERPA_PANEL_CA_FILE count, and
 KUBERPA_GRACE_SECONDS when the robot is removed.
@@ -22,9 +22,9 @@ import random
 import sys
 from asyncio import sslproto
 from dataclasses import dataclass, replace
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Self
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from kuberpa.model import Model
 from kuberpa_agent.agent import Agent, Facts, Pacing, local_facts
@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 class Add(Model):
     """A robot's pod is there."""
 
-    op: Literal["add"]
     uid: Annotated[str, Field(min_length=1, max_length=64)]
     name: Annotated[str, Field(max_length=253)] = ""
     namespace: Annotated[str, Field(max_length=63)] = ""
@@ -59,11 +58,20 @@ class Add(Model):
 class Remove(Model):
     """A robot's pod is being deleted."""
 
-    op: Literal["remove"]
     uid: Annotated[str, Field(min_length=1, max_length=64)]
 
 
-_COMMAND: Final[TypeAdapter[Add | Remove]] = TypeAdapter(Annotated[Add | Remove, Field(discriminator="op")])
+class Command(Model):
+    """One line: exactly one of the fields."""
+
+    add: Add | None = None
+    remove: Remove | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.add is None) is (self.remove is None):
+            raise ValueError("exactly one of add and remove must be given")
+        return self
 
 
 @dataclass(slots=True)
@@ -92,11 +100,11 @@ class Simulator:
     def command(self, line: str) -> None:
         """Carry out one line; a bad one is logged and changes nothing."""
         try:
-            command = _COMMAND.validate_json(line)
-            if isinstance(command, Add):
-                self.add(command)
-            else:
-                self.remove(command.uid, None)
+            command = Command.model_validate_json(line)
+            if command.add is not None:
+                self.add(command.add)
+            if command.remove is not None:
+                self.remove(command.remove.uid, None)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"])) or "line"
@@ -104,20 +112,20 @@ class Simulator:
         except SettingsError as error:
             log.error("robot not added: %s", error)  # noqa: TRY400  the message says it all
 
-    def add(self, command: Add) -> None:
+    def add(self, pod: Add) -> None:
         """Begin a robot. Adding it again changes nothing."""
-        if command.uid in self._robots:
+        if pod.uid in self._robots:
             return
-        environ = {"KUBERPA_STATE_DIR": "unused", **command.env, "KUBERPA_TOKEN_FILE": command.token_file}
+        environ = {"KUBERPA_STATE_DIR": "unused", **pod.env, "KUBERPA_TOKEN_FILE": pod.token_file}
         settings = read_settings(environ)
         agent = Agent(
             Endpoint(settings.panel_url, settings.token_file, settings.ca_file),
             SimulatedRuns(self._plan, self._rng),
-            replace(self._facts, hostname=command.name or command.uid),
-            robot=f"{command.namespace}/{command.name}",
+            replace(self._facts, hostname=pod.name or pod.uid),
+            robot=f"{pod.namespace}/{pod.name}",
             pacing=self._pacing,
         )
-        self._robots[command.uid] = _Robot(agent, settings, asyncio.create_task(agent.run()))
+        self._robots[pod.uid] = _Robot(agent, settings, asyncio.create_task(agent.run()))
 
     def remove(self, uid: str, grace_seconds: float | None) -> None:
         """Stop a robot's runs, deliver their results, end it."""

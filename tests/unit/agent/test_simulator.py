@@ -53,7 +53,8 @@ async def add(process: asyncio.subprocess.Process, panel: ScriptedPanel, folder:
     token.write_text(f"token-{name}")
     env = {"KUBERPA_PANEL_URL": panel.url}
     await tell(
-        process, op="add", uid=f"pod-{name}", name=name, namespace="default", env=env, tokenFile=str(token), node="n"
+        process,
+        add={"uid": f"pod-{name}", "name": name, "namespace": "default", "env": env, "tokenFile": str(token)},
     )
 
 
@@ -80,7 +81,7 @@ async def test_a_removed_robot_stops_its_work_delivers_the_result_and_leaves(
         link = await panel.connected()
         await link.send(start("x", "sim.sleep", 600))
         await panel.until(lambda: panel.of(wire.Started, "x"))
-        await tell(process, op="remove", uid="pod-a")
+        await tell(process, remove={"uid": "pod-a"})
         await panel.until(lambda: not panel.links)
     assert panel.finished["x", 1].outcome is Outcome.STOPPED
 
@@ -105,13 +106,13 @@ async def test_a_line_that_is_no_command_is_explained_and_the_others_are_carried
     async with simulator() as process:
         assert process.stdin is not None
         assert process.stderr is not None
-        process.stdin.write(b'nonsense\n{"op": "fly"}\n{"op": "add", "uid": "u"}\n')
-        await tell(process, op="add", uid="u", name="r", namespace="n", env={}, tokenFile="/t")
+        process.stdin.write(b'nonsense\n{"fly": {}}\n{"add": {"uid": "u"}}\n')
+        await tell(process, add={"uid": "u", "name": "r", "namespace": "n", "env": {}, "tokenFile": "/t"})
         said = [json.loads(await process.stderr.readline())["message"] for _ in range(4)]
         await add(process, panel, tmp_path, "a")
         await panel.connected()
     assert "Invalid JSON" in said[0]
-    assert "'fly'" in said[1]
+    assert "exactly one of add and remove" in said[1]
     assert "tokenFile" in said[2]
     assert "KUBERPA_PANEL_URL is not set" in said[3]
 

@@ -21,6 +21,7 @@ from kuberpa_cli.embedded.install import NAMESPACE
 from kuberpa_cli.embedded.kubectl import Tool
 from kuberpa_cli.embedded.run import Run, RunPhase
 from kuberpa_cli.errors import KuberpaError
+from kuberpa_cli.quickstart import Scenario, guide
 
 GROUP: Final = "Cluster"
 USER_ACCOUNT: Final = "local-admin"
@@ -114,6 +115,8 @@ def up(  # noqa: PLR0913, PLR0917  length: one parameter an option
     arguments = [f"--agents={agents.value}", f"--operators={operators}", *(f"--apply={path}" for path in manifests)]
     embedded.start_detached(paths, [*arguments, *(("--fresh", "--yes") if fresh else ())], console)
     if run := embedded.running(paths):
+        for path in manifests:
+            console.print(guide(Scenario(path).manifests, run.panel), highlight=False, markup=False)
         console.print(embedded.describe(run, paths), highlight=False)
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +24,7 @@ from kuberpa_cli.embedded.paths import Paths
 from kuberpa_cli.embedded.processes import Belongs, Identity, find, sweep
 from kuberpa_cli.embedded.run import Run, RunPhase
 from kuberpa_cli.errors import KuberpaError
+from kuberpa_cli.quickstart import apply_scenario
 
 DETACHED_SECONDS = 300.0
 DOWN_SECONDS = 60.0
@@ -148,12 +150,12 @@ async def _serve(cluster: EmbeddedCluster, session: _Session, console: Console, 
     try:
         if await _start_unless(stop_asked, cluster):
             kubectl = Tool(cluster.site.binaries["kubectl"], cluster.site.paths.admin_kubeconfig)
-            for path in apply:
-                said = await kubectl("apply", "--server-side", "-f", path)
-                console.print(said.strip(), highlight=False)
             session.settle()
+            for path in apply:
+                packages = cluster.site.paths.packages
+                await apply_scenario(path, kubectl, packages, cluster.site.panel_url, partial(_say, console))
             session.enter(RunPhase.READY)
-            console.print("[green]The cluster is ready.[/] Ctrl-C ends it.\n")
+            console.print("\n[green]The cluster is ready.[/] Ctrl-C ends it.\n")
             console.print(describe(session.run, session.paths), highlight=False)
             await stop_asked.wait()
     except KuberpaError as error:
@@ -168,6 +170,10 @@ async def _serve(cluster: EmbeddedCluster, session: _Session, console: Console, 
         await cluster.stop()
         if not failed:
             session.enter(RunPhase.STOPPED)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False)
 
 
 async def _start_unless(stop_asked: asyncio.Event, cluster: EmbeddedCluster) -> bool:

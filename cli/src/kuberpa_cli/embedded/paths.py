@@ -48,6 +48,11 @@ class Paths:
         return self.shared / "pods"
 
     @property
+    def packages(self) -> Path:
+        """Wheels that every robot of this cluster can install by name, as from a package index."""
+        return self.shared / "packages"
+
+    @property
     def postgres(self) -> Path:
         """PostgreSQL's data folder."""
         return self.shared / "postgres"
@@ -110,8 +115,9 @@ class Paths:
         if self.shared_root:
             self.shared_root.mkdir(mode=0o755, parents=True, exist_ok=True)
             self.shared_root.chmod(0o755)
-        self.shared.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self.shared.chmod(0o755)
+        for folder in (self.shared, self.packages):
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            folder.chmod(0o755)
 
 
 def from_environment(environ: Mapping[str, str] | None = None, *, root: bool | None = None) -> Paths:

@@ -18,10 +18,13 @@ import psutil
 from kuberpa_cli.waiting import pause
 
 CLUSTER_MARKER = "KUBERPA_CLUSTER"
-NETWORK_VARIABLES = tuple(
-    name
-    for upper in ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-    for name in (upper, upper.lower())
+NETWORK_VARIABLES = (
+    *(
+        name
+        for upper in ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+        for name in (upper, upper.lower())
+    ),
+    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS"),
 )
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36

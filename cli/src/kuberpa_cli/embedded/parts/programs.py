@@ -1,5 +1,6 @@
 """kuberpa's own processes: operator, panel and the local runtime."""
 
+import os
 import secrets
 import shlex
 import sys
@@ -60,7 +61,12 @@ def runtime(site: Site, agents: str, agent_command: tuple[str | Path, ...]) -> P
         f"--agents={agents}",
         f"--agent-command={shlex.join(map(str, agent_command))}",
     )
-    env = {"KUBERPA_STATE_DIR": str(site.paths.state), "KUBERPA_CACHE_DIR": str(site.paths.cache)}
+    wheels = ",".join(filter(None, (str(site.paths.packages), os.environ.get("UV_FIND_LINKS"))))
+    env = {
+        "KUBERPA_STATE_DIR": str(site.paths.state),
+        "KUBERPA_CACHE_DIR": str(site.paths.cache),
+        "UV_FIND_LINKS": wheels,
+    }
     marker = site.paths.state / "runtime-ready"
 
     async def forget() -> None:
