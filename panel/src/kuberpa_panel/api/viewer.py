@@ -12,6 +12,7 @@ from kuberpa_panel import clock
 from kuberpa_panel.api import csrf
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.identity import TokenRefusedProblem, identify
+from kuberpa_panel.api.limits import MAX_BODY_BYTES
 from kuberpa_panel.api.problems import ForbiddenProblem, SignInRequiredProblem, TooManyProblem
 from kuberpa_panel.api.sessions import Session
 from kuberpa_panel.services.access import User
@@ -68,7 +69,8 @@ async def require_csrf(request: Request, context: Context, session: Session) -> 
     csrf.require_same_origin(request)
     token = request.headers.get(csrf.HEADER, "")
     if not token and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        token = str((await request.form()).get(csrf.FIELD, ""))
+        # later readers get this very form: a field may be as large as a body, its own limit is explained there
+        token = str((await request.form(max_part_size=MAX_BODY_BYTES)).get(csrf.FIELD, ""))
     if not csrf.is_valid(context.sessions, session, token):
         raise ForbiddenProblem("This page is out of date. Reload it and try again; nothing was done.")
 

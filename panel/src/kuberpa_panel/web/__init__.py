@@ -5,11 +5,11 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from kuberpa_panel import api
 from kuberpa_panel.api.errors import install
+from kuberpa_panel.api.limits import BodyLimit
 from kuberpa_panel.web import activities, home, robots, run, schedules, signin
 from kuberpa_panel.web.assets import Static
 from kuberpa_panel.web.errors import CatchAll, render_problem
 from kuberpa_panel.web.headers import SecurityHeaders
-from kuberpa_panel.web.limits import BodyLimit
 
 
 def mount(app: FastAPI) -> None:
