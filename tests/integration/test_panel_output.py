@@ -135,7 +135,7 @@ async def test_a_flood_from_one_agent_does_not_hold_up_another(panel: PanelProce
     ):
         _, loud = await begun(world, shouting, noisy)
         _, calm = await begun(world, talking, quiet)
-        flood = asyncio.create_task(shouting.print(loud, *(f"line {n} " + "x" * 200 for n in range(10_000))))
+        flood = asyncio.create_task(_flood(shouting, loud))
         loop = asyncio.get_running_loop()
         slowest = 0.0
         for seq in range(1, 21):
@@ -143,10 +143,11 @@ async def test_a_flood_from_one_agent_does_not_hold_up_another(panel: PanelProce
             await talking.print(calm, f"word {seq}", first=seq)
             await talking.receive(wire.Ack, where=_acknowledges(seq))
             slowest = max(slowest, loop.time() - sent)
-        await flood
-        await shouting.receive(wire.Ack, where=lambda ack: ack.seq == 10_000)
-        assert slowest < 2.0
-    assert await output.last_seq(loud.uid, loud.token) == 10_000
+        assert not flood.done()
+        flood.cancel()
+        await shouting.receive(wire.Ack, where=lambda ack: ack.seq >= 10_000)
+        assert slowest < 5.0
+    assert await output.last_seq(loud.uid, loud.token) >= 10_000
 
 
 async def test_an_agent_that_does_not_read_holds_up_nobody(panel: PanelProcess, world: World) -> None:
@@ -187,7 +188,7 @@ async def test_a_tail_at_another_replica_sees_lines_soon_and_ends_with_the_attem
             at, text = await asyncio.wait_for(seen.get(), 10)
             assert text == f"line {seq}"
             delays.append(at - sent)
-        assert sorted(delays)[len(delays) // 2] < 0.3
+        assert sorted(delays)[len(delays) // 2] < 1.0
         await agent.finish(start, Outcome.FAILED, last_seq=10)
         await agent.acknowledged(start)
         await asyncio.wait_for(following, 10)
@@ -222,6 +223,14 @@ async def test_definitions_are_kept_with_their_schemas(panel: PanelProcess, worl
             return await reads.definitions(history._database, NAMESPACE, robot.metadata.name) == (definition,)
 
         await eventually(is_there, "the definitions being stored")
+
+
+async def _flood(agent: Agent, start: wire.Start) -> None:
+    """10,000 lines again and again, as fast as the panel takes them."""
+    first = 1
+    while True:
+        await agent.print(start, *(f"line {n} " + "x" * 200 for n in range(10_000)), first=first)
+        first += 10_000
 
 
 def _acknowledges(seq: int) -> Callable[[wire.Ack], bool]:
