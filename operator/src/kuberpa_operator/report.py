@@ -29,7 +29,7 @@ class Reporter:
         if not changes:
             return None
         meta = former.metadata
-        fence = {} if kind in UNFENCED else {"metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid}}
+        fence = {} if kind in UNFENCED else {"metadata": {"resourceVersion": meta.resource_version}}
         patch = {**fence, "status": changes}
         return await self.api.merge(RESOURCES[kind], meta.namespace, meta.name, patch, subresource="status")
 

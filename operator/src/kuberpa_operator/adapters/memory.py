@@ -80,7 +80,10 @@ class MemoryApi:
         """JSON Merge Patch."""
         self._note("patch", resource, name, subresource)
         present = self._present(resource, namespace, name)
-        self._check(present, patch.get("metadata", {}))
+        wanted = dict(patch.get("metadata", {}))
+        if subresource:
+            wanted.pop("uid", None)  # the real one takes no notice of it there
+        self._check(present, wanted)
         part = {key: value for key, value in patch.items() if (key == "status") is (subresource == "status")}
         merged = _merge(copy.deepcopy(present), {k: v for k, v in part.items() if k != "metadata"})
         if merged == present:
