@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from kuberpa import wire
 from kuberpa_agent.executor import CloseMode, Executor
@@ -46,7 +46,7 @@ class Bench:
         self._acknowledge = acknowledge
         self._changed = asyncio.Condition()
 
-    async def __aenter__(self) -> "Bench":
+    async def __aenter__(self) -> Self:
         await self.executor.open()
         self._task = asyncio.create_task(self._consume())
         return self

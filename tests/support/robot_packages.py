@@ -245,7 +245,8 @@ ACTIVITIES = '''
     @activity
     def garbage() -> None:
         from kuberpa_agent.sdk import running
-        os.write(running._send.__self__._fd, b"garbage\\n[1]\\n{\\"kind\\": \\"progress\\", \\"fraction\\": \\"x\\"}\\n")
+        fd = running._send.__self__._fd
+        os.write(fd, b'garbage\\n[1]\\n{"kind": "progress", "fraction": "x"}\\n')
 
 
     @activity

@@ -1,10 +1,13 @@
 import sys
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.agent_runs import Bench
 
 from kuberpa_agent.errors import InvalidArgumentsError, UnknownDefinitionError
 from kuberpa_agent.worker.output import MAX_LINE_CHARS
-from tests.support.agent_runs import Bench
 
 
 async def test_a_command_succeeds_with_its_exit_code_and_output(bench: Bench) -> None:
@@ -55,9 +58,9 @@ async def test_a_missing_folder_is_an_invalid_argument(bench: Bench) -> None:
 
 @pytest.mark.parametrize("encoding", ["cp866", "cp1251", "utf-8", "utf-16-le"])
 async def test_output_is_decoded_by_the_given_encoding(bench: Bench, encoding: str) -> None:
-    code = f"import sys; sys.stdout.buffer.write('Привет, мир\\nещё\\n'.encode('{encoding}'))"
+    code = f"import sys; sys.stdout.buffer.write('Привет, мир\\nещё\\n'.encode('{encoding}'))"  # noqa: RUF001  Cyrillic is what is tested
     record = await bench.run("os.command", [sys.executable, "-c", code], encoding=encoding)
-    assert record.text() == "Привет, мир\nещё\n"
+    assert record.text() == "Привет, мир\nещё\n"  # noqa: RUF001  as above
 
 
 async def test_stdin_is_encoded_by_the_given_encoding(bench: Bench) -> None:
@@ -97,12 +100,10 @@ async def test_a_prompt_without_newline_arrives_while_the_program_waits(bench: B
 
 async def test_output_arrives_within_300_ms(bench: Bench) -> None:
     script = "import sys,time\nfor _ in range(10):\n print(time.time(), flush=True); time.sleep(0.05)"
-    delays = []
+    delays: list[float] = []
     uid = await bench.start("os.command", [sys.executable, "-c", script])
 
     def note() -> bool:
-        import time
-
         record = bench.record(uid)
         while len(delays) < len(record.lines):
             delays.append(time.time() - float(record.lines[len(delays)].text))
@@ -121,8 +122,8 @@ async def test_a_flood_of_20_mb_arrives_whole_and_in_order(bench: Bench) -> None
     assert [x.seq for x in record.lines] == list(range(1, lines + 1))
 
 
-async def test_output_beyond_the_limit_is_counted_and_does_not_block(tmp_path: object) -> None:
-    async with Bench(tmp_path / "state", output_limit_bytes=100_000) as bench:  # type: ignore[operator]
+async def test_output_beyond_the_limit_is_counted_and_does_not_block(tmp_path: Path) -> None:
+    async with Bench(tmp_path / "state", output_limit_bytes=100_000) as bench:
         record = await bench.run("os.command", ["sh", "-c", "yes 123456789 | head -n 100000; echo end"])
     assert record.end.outcome == "Succeeded"
     assert record.end.result["stdout"].endswith("123456789\nend\n")
@@ -149,7 +150,7 @@ async def test_an_unknown_definition_is_refused(bench: Bench) -> None:
     ],
 )
 async def test_wrong_arguments_are_refused_naming_the_field(
-    bench: Bench, args: list[object], kwargs: dict[str, object], field: str
+    bench: Bench, args: list[object], kwargs: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidArgumentsError) as caught:
         await bench.start("os.command", *args, **kwargs)

@@ -1,5 +1,6 @@
 """Every misbehaving program, for real: stopped, killed, timed out, or ended by itself, nothing of it is left."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,9 +11,10 @@ import uuid
 from pathlib import Path
 
 import pytest
-
-from kuberpa_agent.errors import UnknownRunError
 from tests.support.agent_runs import Bench, eventually, living
+
+from kuberpa import wire
+from kuberpa_agent.errors import UnknownRunError
 
 STUBBORN = "trap '' TERM INT HUP; echo ready; while :; do sleep 600; done"
 
@@ -67,8 +69,12 @@ async def test_kill_overtakes_a_stop_under_way(bench: Bench, marker: str) -> Non
 
 
 async def test_children_that_clean_up_have_the_grace_too_when_their_shell_is_gone(bench: Bench, marker: str) -> None:
-    child = "import signal,sys,time\nsignal.signal(15, lambda *_: (time.sleep(0.5), print('clean', flush=True), sys.exit()))"
-    child += "\nprint('ready', flush=True)\nsignal.pause()"
+    child = (
+        "import signal, sys, time\n"
+        "signal.signal(15, lambda *_: (time.sleep(0.5), print('clean', flush=True), sys.exit()))\n"
+        "print('ready', flush=True)\n"
+        "signal.pause()\n"
+    )
     uid = await bench.start("os.command", [sys.executable, "-c", _shell_like(child), marker])
     await bench.printed(uid, "ready")
     await bench.executor.stop(uid, 1, 30)
@@ -86,7 +92,10 @@ TREES = {
     "forks": "sleep 600 & sleep 600 & echo ready; wait",
     "double-forks": "(sleep 600 & sleep 600 &) ; echo ready; sleep 600",
     "calls setsid": "setsid sleep 600 & setsid setsid sh -c 'sleep 600 & sleep 600' & echo ready; sleep 600",
-    "daemonises and ignores": "setsid sh -c 'trap \"\" TERM HUP; sleep 600 & exec sleep 600' </dev/null >/dev/null 2>&1 & echo ready; sleep 600",
+    "daemonises and ignores": (
+        "setsid sh -c 'trap \"\" TERM HUP; sleep 600 & exec sleep 600' </dev/null >/dev/null 2>&1 & "
+        "echo ready; sleep 600"
+    ),
     "is suspended": "sleep 600 & kill -STOP $!; echo ready; sleep 600",
     "clears its environment": "env -i setsid sleep 600 & echo ready; sleep 600",
 }
@@ -178,8 +187,6 @@ async def test_a_torn_last_line_after_a_crash_is_no_line(bench: Bench, marker: s
 
 
 async def test_a_retryable_attempt_without_contact_kills_itself(bench: Bench, marker: str) -> None:
-    from kuberpa import wire
-
     await bench.executor.configure(wire.Settings(lost_after_seconds=1.5, concurrency=2))
     kept = await bench.start("os.command", script(marker, "sleep 600"))
     lost = await bench.start("os.command", script(marker, "sleep 600"), options={"retryable": True})
@@ -191,8 +198,6 @@ async def test_a_retryable_attempt_without_contact_kills_itself(bench: Bench, ma
 
 
 async def test_contact_keeps_a_retryable_attempt_alive(bench: Bench, marker: str) -> None:
-    from kuberpa import wire
-
     await bench.executor.configure(wire.Settings(lost_after_seconds=2))
     uid = await bench.start("os.command", script(marker, "sleep 4; echo done"), options={"retryable": True})
     end = time.monotonic() + 4
@@ -262,6 +267,4 @@ def test_an_unprivileged_agent_kills_trees_too(tmp_path: Path) -> None:
 
 
 def _shim(bench: Bench, uid: str) -> int:
-    import json
-
     return int(json.loads((bench.directory(uid) / "state.json").read_text())["shim"])

@@ -1,16 +1,19 @@
 """Python definitions of a robot's own packages, in warm workers of the robot's own environment."""
 
+import json
 import os
 import signal
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
-
-from kuberpa_agent.errors import InvalidArgumentsError
 from tests.support.agent_runs import Bench, eventually, living
 from tests.support.robot_packages import ACTIVITIES, make_wheel, requirement
+
+from kuberpa_agent.errors import InvalidArgumentsError
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ async def test_arguments_become_the_annotated_types_and_results_json(robot: Benc
     ],
 )
 async def test_wrong_arguments_are_refused_before_anything_starts(
-    robot: Bench, args: list[object], kwargs: dict[str, object], field: str
+    robot: Bench, args: list[object], kwargs: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidArgumentsError) as caught:
         await robot.start("add", *args, **kwargs)
@@ -189,12 +192,10 @@ async def test_nothing_that_a_function_leaves_running_survives_it(robot: Bench) 
     record = await robot.run("leaves_things_running", nap)
     assert (record.end.outcome, record.end.survivors) == ("Succeeded", ())
     assert living(nap) == set()
-    assert not Path(f"/proc/{record.end.result}").exists()
+    assert not psutil.pid_exists(record.end.result)
 
 
 async def test_a_killed_shim_takes_forks_without_exec_along(robot: Bench) -> None:
-    import json
-
     uid = await robot.start("forks_without_exec")
     await robot.printed(uid, "ready")
     stray = int((robot.state_dir / "files" / "stray.pid").read_text())

@@ -3,19 +3,18 @@
 import asyncio
 import hashlib
 import http.server
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.agent_runs import Bench, eventually
+from tests.support.robot_packages import make_source_tree, make_wheel, requirement
 
 from kuberpa import wire
 from kuberpa.robot import PackageIndex
 from kuberpa_agent import requirements
 from kuberpa_agent.errors import StoppedBeforeStartError, UnknownDefinitionError
-from tests.support.agent_runs import Bench, eventually
-from tests.support.robot_packages import make_source_tree, make_wheel, requirement
 
 WHO = """
     from kuberpa_agent import activity
@@ -81,7 +80,7 @@ async def test_a_start_that_waits_can_be_stopped(bench: Bench, tmp_path: Path) -
 async def test_a_newer_spec_cancels_an_installation(bench: Bench, tmp_path: Path) -> None:
     tree = _hanging_tree(tmp_path)
     await bench.executor.configure(wire.Settings(packages=(requirement(tree),)))
-    await eventually(lambda: (tree / "building").exists())
+    await eventually((tree / "building").exists)
     builder = int((tree / "building").read_text())
     verdict = await bench.installed(requirement(wheel(tmp_path, "one")))
     assert verdict.status.state == "Installed"
@@ -198,7 +197,7 @@ class Index(http.server.BaseHTTPRequestHandler):
     """A package index that wants a user and a password."""
 
     wheel = b""
-    authorized: list[str] = []  # noqa: RUF012  read by the test
+    authorized: list[str] = []
 
     def do_GET(self) -> None:
         if self.headers.get("Authorization") is None:

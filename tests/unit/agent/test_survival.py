@@ -8,16 +8,17 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import psutil
 import pytest
+from tests.support import agent_driver
+from tests.support.agent_runs import Bench, eventually, living
 
 from kuberpa import wire
 from kuberpa_agent import journal
 from kuberpa_agent.errors import BusyError, DuplicateError, ShuttingDownError, StateDirInUseError
 from kuberpa_agent.executor import WINDOW_BYTES, CloseMode, Executor
-from tests.support import agent_driver
-from tests.support.agent_runs import Bench, eventually, living
 
 LEDGER = "echo {line} >> {ledger}; i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo line $i; sleep 0.01; done"
 
@@ -28,7 +29,7 @@ class Agent:
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
 
-    async def __aenter__(self) -> "Agent":
+    async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -100,7 +101,7 @@ async def test_a_result_that_came_while_no_agent_lived_is_found(tmp_path: Path, 
         agent.start(uid, "sh", "-c", "echo begun; sleep 0.5; echo over")
         await agent.event("output")
         await agent.kill()
-    await eventually(lambda: (tmp_path / "state" / "runs" / f"{uid}-1" / "exit.json").exists())
+    await eventually((tmp_path / "state" / "runs" / f"{uid}-1" / "exit.json").exists)
     async with Bench(tmp_path / "state") as bench:
         record = await bench.finished(uid)
     assert record.text() == "begun\nover\n"
@@ -112,7 +113,7 @@ async def test_acknowledged_lines_are_not_sent_again_after_a_restart(tmp_path: P
         agent.start(uid, "sh", "-c", "echo 1; echo 2; echo 3; sleep 600")
         output = await agent.event("output", lambda e: e["lines"][-1]["seq"] == 3)
         agent.call("acknowledge", uid=uid, seq=2)
-        await eventually(lambda: (tmp_path / "state" / "runs" / f"{uid}-1" / "ack.json").exists())
+        await eventually((tmp_path / "state" / "runs" / f"{uid}-1" / "ack.json").exists)
         await agent.kill()
         assert output["lines"]
     async with Bench(tmp_path / "state") as bench:
@@ -226,13 +227,17 @@ async def test_the_base_zygote_is_replaced_when_it_dies(bench: Bench) -> None:
 async def test_a_slow_consumer_costs_disk_and_not_memory(tmp_path: Path) -> None:
     async with Bench(tmp_path / "state", acknowledge=False) as bench:
         uid = await bench.start("os.command", ["sh", "-c", f"yes {'f' * 99} | head -n 100000"])
-        await eventually(lambda: (bench.directory(uid) / "exit.json").exists())
+        await eventually((bench.directory(uid) / "exit.json").exists)
         received = sum(len(x.text) for x in bench.record(uid).lines)
         assert received < 2 * WINDOW_BYTES
         assert bench.record(uid).finished is None
         acknowledged = 0
+
+        def is_news() -> bool:
+            return bench.record(uid).lines[-1].seq > acknowledged
+
         while bench.record(uid).finished is None:
-            await bench.until(lambda have=acknowledged: bench.record(uid).lines[-1].seq > have)
+            await bench.until(is_news)
             acknowledged = bench.record(uid).lines[-1].seq
             bench.executor.acknowledge(uid, 1, acknowledged)
         assert len(bench.record(uid).lines) == 100_000
@@ -309,10 +314,9 @@ async def test_closing_leaves_no_process_of_the_agent(tmp_path: Path) -> None:
     async with Bench(tmp_path / "state") as bench:
         await bench.run("os.command", ["true"])
         pid = bench.executor._workers._base.pid  # type: ignore[attr-defined]
-    assert not Path(f"/proc/{pid}").exists()
+    assert not psutil.pid_exists(pid)
 
 
 async def test_an_idle_agent_is_small(tmp_path: Path) -> None:
     async with Agent(tmp_path / "state") as agent:
-        pages = int(Path(f"/proc/{agent._process.pid}/statm").read_text().split()[1])
-        assert pages * os.sysconf("SC_PAGESIZE") < 50 * 1024 * 1024
+        assert psutil.Process(agent._process.pid).memory_info().rss < 50 * 1024 * 1024

@@ -164,6 +164,7 @@ def call_arguments(
     """
     parameters, hints = parameters_of(function), hints_of(function)
     known = {p.name for p in parameters}
+    named_rest = next((p.name for p in parameters if p.kind == NAMED_REST), "")
     has_rest = any(p.kind == REST for p in parameters)
     for name in injected:
         if name not in known:
@@ -172,7 +173,7 @@ def call_arguments(
     named: dict[str, Any] = dict(injected)
     # Values that stand behind an injected parameter can no longer be passed by position.
     for argument in bind(parameters, args, kwargs, frozenset(injected)):
-        hint = hints.get(argument.parameter, Any)
+        hint = hints.get(argument.parameter if argument.parameter in known else named_rest, Any)
         try:
             value = values.convert(hint, argument.value, argument.field)
         except values.TypeMismatchError as error:
