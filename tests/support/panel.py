@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 

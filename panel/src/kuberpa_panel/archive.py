@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Any, Final
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 
 from kuberpa.activity import ActivityItem
 from kuberpa.client import ACTIVITY_ITEMS, ApiError, Cluster, ConflictError, InvalidError, NotFoundError

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 
 from kuberpa_panel import metrics
 from kuberpa_panel.database.pool import ArchiveUnavailableError, Database, describe

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 
 from kuberpa_panel.database.pool import ArchiveUnavailableError, Database
 from kuberpa_panel.database.store import CHANNEL, Key

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 
 from kuberpa_panel.database.migrate import migrate
 
