@@ -15,6 +15,7 @@ from kuberpa.client import (
     SERVICE_ACCOUNTS,
     Cluster,
     ConflictError,
+    InvalidError,
     NotFoundError,
 )
 from kuberpa_operator.adapters.api import Api
@@ -109,10 +110,10 @@ async def test_a_patch_that_names_an_old_version_is_a_conflict(api: Api, subreso
         await api.merge(ACTIVITY_ITEMS, HOME, "one", patch, subresource=subresource)
 
 
-async def test_a_patch_that_names_another_object_is_a_conflict_but_of_status_it_is_not(api: Api) -> None:
+async def test_a_patch_that_names_another_object_is_invalid_but_of_status_it_is_not(api: Api) -> None:
     await make(api)
     foreign = {"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}}
-    with pytest.raises(ConflictError):
+    with pytest.raises(InvalidError):
         await api.merge(ACTIVITY_ITEMS, HOME, "one", {**foreign, "spec": {"priority": 1}})
     patch = {**foreign, "status": {"phase": "Pending"}}
     assert await api.merge(ACTIVITY_ITEMS, HOME, "one", patch, subresource="status")

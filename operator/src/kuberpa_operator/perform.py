@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from kuberpa.client import ACTIVITY_ITEMS, PODS, SERVICE_ACCOUNTS, ConflictError, NotFoundError, Resource
+from kuberpa.client import ACTIVITY_ITEMS, PODS, SERVICE_ACCOUNTS, ConflictError, InvalidError, NotFoundError, Resource
 from kuberpa.failpoints import Failpoint, reach
 from kuberpa_operator.adapters.api import Api, Body
 from kuberpa_operator.adapters.clock import Clock
@@ -70,8 +70,8 @@ class Performer:
         patch = {"metadata": {"uid": effect.uid}, "spec": {"desiredState": "Stop"}}
         try:
             return ("ActivityItem", await self.api.merge(ACTIVITY_ITEMS, effect.namespace, effect.name, patch))
-        except (NotFoundError, ConflictError):
-            return None  # gone, or another one of that name: nothing to stop
+        except (NotFoundError, InvalidError):
+            return None  # gone, another one of that name, or to be killed anyway: nothing to stop
 
     async def _create_owned(self, resource: Resource, namespace: str, body: Body, owner_uid: str) -> Body:
         """Create an object. That it exists already is success only if the same owner made it."""

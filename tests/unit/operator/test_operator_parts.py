@@ -165,9 +165,7 @@ def test_a_replica_is_alive_as_long_as_its_lease_changes(clock: ManualClock) -> 
     for number in range(5):
         book.observe(lease(f"any text {number}"))
         clock.at += timedelta(seconds=9)
-        assert bool(book.fresh()) is (number > 0), (
-            "the first sight goes by the wall clock, which this text does not tell"
-        )
+        assert bool(book.fresh()) is (number > 0), "the first sight goes by the wall clock, which it does not tell"
     clock.at += timedelta(seconds=2)
     assert not book.fresh()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kuberpa.client import ConflictError, Listing, NotFoundError, Resource, UnavailableError
+from kuberpa.client import ConflictError, InvalidError, Listing, NotFoundError, Resource, UnavailableError
 from kuberpa_operator.adapters.api import Body
 from kuberpa_operator.adapters.clock import Clock
 
@@ -81,8 +81,9 @@ class MemoryApi:
         self._note("patch", resource, name, subresource)
         present = self._present(resource, namespace, name)
         wanted = dict(patch.get("metadata", {}))
-        if subresource:
-            wanted.pop("uid", None)  # the real one takes no notice of it there
+        # of status the real one takes no notice of the UID, of the object it calls it immutable
+        if wanted.pop("uid", present["metadata"]["uid"]) != present["metadata"]["uid"] and not subresource:
+            raise InvalidError("metadata.uid: field is immutable", status=422, reason="Invalid")
         self._check(present, wanted)
         part = {key: value for key, value in patch.items() if (key == "status") is (subresource == "status")}
         merged = _merge(copy.deepcopy(present), {k: v for k, v in part.items() if k != "metadata"})
