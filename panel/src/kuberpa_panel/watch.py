@@ -1,7 +1,7 @@
 """A cache of what the panel serves, kept by list and watch; complete once `synced`, purged at every list.
 
-A watch alone is neither complete nor purged: it is listed anew after 410 Gone, every five minutes, and whenever
-`refresh` asks. Subscribers learn which keys changed, coalesced and level-triggered: they read the state that is.
+A watch alone is neither complete nor purged: everything is listed anew after 410 Gone and every five minutes.
+Subscribers learn which keys changed, coalesced and level-triggered: they read the state that is.
 """
 
 import asyncio
@@ -22,7 +22,6 @@ from kuberpa.schedule import Schedule
 log = logging.getLogger(__name__)
 
 RELIST_SECONDS: Final = 300.0
-REFRESH_SPACING_SECONDS: Final = 2.0
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 T = TypeVar("T", Robot, ActivityItem, Schedule)
@@ -136,20 +135,8 @@ class _Scope:
     """Where to watch from; empty: list first."""
     listed_at: float = 0.0
     """On the loop's clock."""
-    lists_begun: int = 0
-    lists_done: int = 0
-    wanted: int = 0
-    relist: asyncio.Event = field(default_factory=asyncio.Event)
-    listed: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    async def reach(self, target: int) -> None:
-        """Return once that many lists are done."""
-        async with self.listed:
-            await self.listed.wait_for(lambda: self.lists_done >= target)
-
-    def list_due(self, now: float) -> bool:
-        """Whether somebody asked for a list, or the last one is too old."""
-        return self.lists_begun < self.wanted or now >= self.listed_at + RELIST_SECONDS
+    listed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it was listed."""
 
 
 class WatchCache:
@@ -172,12 +159,12 @@ class WatchCache:
     @property
     def synced(self) -> bool:
         """Whether every kind was listed at least once: before that, absence proves nothing."""
-        return all(scope.lists_done for scope in self._scopes)
+        return all(scope.listed.is_set() for scope in self._scopes)
 
     async def wait_synced(self) -> None:
         """Return once `synced`."""
         for scope in self._scopes:
-            await scope.reach(1)
+            await scope.listed.wait()
 
     def held_by(self, identity: str) -> list[ActivityItem]:
         """Items whose last assignment this agent holds."""
@@ -197,15 +184,6 @@ class WatchCache:
         finally:
             self._subscriptions.discard(subscription)
 
-    async def refresh(self, resource: Resource) -> None:
-        """Return after a list of this kind that began after this call: what is absent then does not exist."""
-        for scope in self._scopes:
-            if scope.store.resource is resource:
-                target = scope.lists_begun + 1
-                scope.wanted = max(scope.wanted, target)
-                scope.relist.set()
-                await scope.reach(target)
-
     async def run(self) -> None:
         """Keep the cache until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -218,7 +196,7 @@ class WatchCache:
         while True:
             began = loop.time()
             try:
-                if not scope.version or scope.list_due(began):
+                if not scope.version:
                     await self._list(scope)
                 await self._watch_until_due(scope)
             except GoneError:
@@ -229,29 +207,18 @@ class WatchCache:
                 await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
 
     async def _list(self, scope: _Scope) -> None:
-        scope.relist.clear()
-        scope.lists_begun += 1
-        number = scope.lists_begun
         listing = await self._cluster.list_all(scope.store.resource, scope.namespace)
         scope.store.replace(scope.namespace, listing.items)
         scope.version = listing.resource_version
         scope.listed_at = asyncio.get_running_loop().time()
-        async with scope.listed:
-            scope.lists_done = number
-            scope.listed.notify_all()
+        scope.listed.set()
 
     async def _watch_until_due(self, scope: _Scope) -> None:
-        consumer = asyncio.create_task(self._consume(scope))
-        due = asyncio.create_task(self._due(scope))
-        try:
-            await asyncio.wait((consumer, due), return_when=asyncio.FIRST_COMPLETED)
-            if consumer.done():
-                consumer.result()
-        finally:
-            for task in (consumer, due):
-                task.cancel()
-                with suppress(asyncio.CancelledError, ApiError):
-                    await task
+        """Apply changes until the next list is due."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(scope.listed_at + RELIST_SECONDS):
+                await self._consume(scope)
+        scope.version = ""
 
     async def _consume(self, scope: _Scope) -> None:
         while True:
@@ -261,12 +228,6 @@ class WatchCache:
                 elif kind != "BOOKMARK":
                     scope.store.put(body)
                 scope.version = body["metadata"]["resourceVersion"]
-
-    async def _due(self, scope: _Scope) -> None:
-        loop = asyncio.get_running_loop()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(scope.relist.wait(), scope.listed_at + RELIST_SECONDS - loop.time())
-        await asyncio.sleep(scope.listed_at + REFRESH_SPACING_SECONDS - loop.time())
 
     def _items(self, uids: Iterable[str]) -> list[ActivityItem]:
         return [item for uid in uids if (item := self.items.uid(uid)) is not None]

@@ -3,7 +3,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from kuberpa.client import ACTIVITY_ITEMS, GoneError, Listing, Resource, UnavailableError
+from kuberpa_panel import watch
 from kuberpa_panel.watch import WatchCache
 
 
@@ -92,12 +95,13 @@ async def test_a_broken_watch_goes_on_without_a_list() -> None:
         assert cluster.lists == 1
 
 
-async def test_refresh_returns_after_a_list_that_began_later() -> None:
+async def test_the_list_is_made_anew_when_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "RELIST_SECONDS", 0.05)
     cluster = ScriptedCluster()
+    cluster.objects = [body("a", 1)]
     async with kept(cluster) as cache:
-        cluster.objects = [body("a", 1)]
-        await asyncio.wait_for(cache.refresh(ACTIVITY_ITEMS), 10)
-        assert cache.items.uid("a") is not None
+        cluster.objects = []
+        await until(lambda: cache.items.uid("a") is None)
 
 
 async def test_an_object_that_is_not_understood_leaves_the_others_alone() -> None:
