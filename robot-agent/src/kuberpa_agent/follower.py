@@ -3,6 +3,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Final
@@ -66,7 +67,7 @@ class Follower:
 
     def _listen(self) -> None:
         """Receive the wake-ups of shims, where there are such sockets."""
-        if os.name == "nt":
+        if sys.platform == "win32":
             return
         path = self._state_dir / WAKE_SOCKET
         path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ _MAX_BACKOFF_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.02
 _LOG_TAIL_BYTES: Final = 2000
 _CLOSE_SECONDS: Final = 5.0
-_PLACEHOLDER: Final = "x" * 128
+PLACEHOLDER: Final = "x" * 128
 """What a run's marker is written over, see platform.linux.brand."""
 _HIDDEN: Final = (
     "KUBERPA_TOKEN_FILE",
@@ -135,7 +135,7 @@ class ForkServer:
                 self._process = await asyncio.create_subprocess_exec(
                     *self._command(theirs.fileno()),
                     cwd=self._state_dir,
-                    env={**environment(), "KUBERPA_RUN": _PLACEHOLDER},
+                    env={**environment(), "KUBERPA_RUN": PLACEHOLDER},
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log_file,
                     stderr=log_file,

@@ -15,6 +15,7 @@ def selected() -> Platform:
         from kuberpa_agent.platform.windows import WindowsPlatform  # noqa: PLC0415  importable only there
 
         return WindowsPlatform()
-    from kuberpa_agent.platform.linux import LinuxPlatform  # noqa: PLC0415  importable only there
+    else:  # noqa: RET505  type checkers follow the branches of one statement
+        from kuberpa_agent.platform.linux import LinuxPlatform  # noqa: PLC0415  importable only there
 
-    return LinuxPlatform()
+        return LinuxPlatform()

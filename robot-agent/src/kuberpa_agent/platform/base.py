@@ -25,8 +25,8 @@ class Command:
     argv: Sequence[str]
     cwd: str
     env: Mapping[str, str]
-    stdin: Path | None = None
-    """File that the program reads; None is an empty input."""
+    stdin: Path | int | None = None
+    """File or open descriptor that the program reads; None is an empty input."""
     raw: str | None = None
     """Windows: the command line as it is, instead of a quoted argv."""
 
@@ -90,8 +90,11 @@ class Platform(Protocol):
     def kill_run(self, state: Mapping[str, Any], marker: str, deadline_seconds: float) -> tuple[int, ...]:
         """Kill what a dead shim left behind, by the marker in the environment. Returns survivors."""
 
-    def become_shim(self, marker: str) -> None:
+    def become_shim(self) -> None:
         """Make this process a shim: own session, reaper of its tree, deaf to the agent's signals."""
+
+    def mark(self, marker: str) -> None:
+        """Mark this process and all that it starts as belonging to a run."""
 
     def terminate_requested(self) -> bool:
         """Whether this shim itself was asked to end, as when the machine shuts down."""

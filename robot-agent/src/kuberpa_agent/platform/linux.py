@@ -14,6 +14,8 @@ from typing import Any, Final, NoReturn
 from kuberpa_agent.platform import cgroup, linux_proc
 from kuberpa_agent.platform.base import CONTROL_VARIABLE, Command, Remains, Tree, TreeEvent
 
+assert sys.platform != "win32"  # noqa: S101  tells type checkers, and anyone who imports it there
+
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _READ_BYTES: Final = 65536
@@ -87,11 +89,11 @@ class LinuxPlatform:
         cgroup.remove(group)
         return tuple(sorted(survivors))
 
-    def become_shim(self, marker: str) -> None:
-        """Own session, subreaper, marked; SIGTERM and SIGUSR1 only wake it."""
-        os.setsid()
+    def become_shim(self) -> None:
+        """Own session, subreaper; SIGTERM and SIGUSR1 only wake it."""
+        with contextlib.suppress(PermissionError):  # it leads a session already
+            os.setsid()
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        brand(marker)
         read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         _Wakeup.fd = read_end
@@ -99,6 +101,10 @@ class LinuxPlatform:
             signal.signal(number, _Wakeup.note)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
+
+    def mark(self, marker: str) -> None:
+        """See `brand`."""
+        brand(marker)
 
     def terminate_requested(self) -> bool:
         """Whether SIGTERM came."""
@@ -306,8 +312,7 @@ def _be_payload(
 
 def _exec(command: Command, channel: int | None) -> NoReturn:
     if command.stdin is not None:
-        fd = os.open(command.stdin, os.O_RDONLY)
-        os.dup2(fd, 0)
+        os.dup2(command.stdin if isinstance(command.stdin, int) else os.open(command.stdin, os.O_RDONLY), 0)
     env = dict(command.env)
     if channel is not None:
         os.set_inheritable(channel, True)

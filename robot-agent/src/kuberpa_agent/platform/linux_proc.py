@@ -4,11 +4,14 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+assert sys.platform != "win32"  # noqa: S101  tells type checkers, and anyone who imports it there
 
 _FREEZE_ROUNDS: Final = 100
 _PAUSE_SECONDS: Final = 0.005

@@ -42,8 +42,8 @@ def _prepare(job: Mapping[str, Any], channel: Channel) -> None:
     running.begin(channel.send)
     signal.signal(signal.SIGTERM, lambda *_: running.request_stop())
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if os.name == "nt":
-        signal.signal(signal.SIGBREAK, lambda *_: running.request_stop())  # type: ignore[attr-defined,unused-ignore]
+    if sys.platform == "win32":
+        signal.signal(signal.SIGBREAK, lambda *_: running.request_stop())
     else:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  open for the process's life
@@ -176,13 +176,17 @@ def main() -> None:
     from kuberpa_agent.platform import selected  # noqa: PLC0415  not needed in forks
     from kuberpa_agent.worker import discovery  # noqa: PLC0415  as above
 
+    platform = selected()
+    channel = platform.open_control()
     loaded = discovery.load(builtin="--builtin" in sys.argv)
     directory = sys.stdin.readline().strip()
     if not directory:
         return
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     job = rundir.read_json(Path(directory, rundir.JOB))
-    channel = selected().open_control()
-    os.environ[running.RUN_VARIABLE] = job["run"]
+    os.environ.update(job["env"])
+    os.environ[running.STOP_FILE_VARIABLE] = str(Path(directory, rundir.STOP))
+    platform.mark(job["run"])
     run(job, channel, lambda: loaded)
 
 

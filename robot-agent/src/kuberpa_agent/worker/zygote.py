@@ -24,6 +24,8 @@ from kuberpa_agent.sdk import running
 from kuberpa_agent.worker import command, discovery, payload, rundir
 from kuberpa_agent.worker.shim import Shim, Starting
 
+assert sys.platform != "win32"  # noqa: S101  tells type checkers, and anyone who imports it there
+
 _READ_BYTES: Final = 65536
 _PATCHERS: Final = ("gevent.monkey", "eventlet.patcher")
 
@@ -92,7 +94,8 @@ class Zygote:
             platform = selected()
             os.environ.update(job["env"])
             os.environ[running.STOP_FILE_VARIABLE] = str(directory / rundir.STOP)
-            platform.become_shim(job["run"])
+            platform.become_shim()
+            platform.mark(job["run"])
             load = self._load if self._cold else list
             Shim(directory, job, platform).run(lambda: starting(job, directory, load))
         except BaseException:  # noqa: BLE001  the edge of the process: nothing may unwind into the server's loop
