@@ -104,6 +104,8 @@ class Simulation:
 
     async def settle(self) -> None:
         """Let the operator do everything that it can do at this moment."""
+        if not self.router.deciding.is_set():
+            return
         task = asyncio.ensure_future(self.reconciler.run())
         queue = self.reconciler.queue
         quiet = 0

@@ -197,7 +197,7 @@ class Operator:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             count += 1
-            if self.router.deciding:
+            if self.router.deciding.is_set():
                 self.router.tick()
                 if count % TRIM_EVERY == 0:
                     self.router.trim()

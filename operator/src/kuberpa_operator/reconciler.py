@@ -85,7 +85,8 @@ class Reconciler:
         return self.router.queue
 
     async def run(self) -> None:
-        """Work on keys for ever."""
+        """Work on keys for ever, as soon as this replica decides."""
+        await self.router.deciding.wait()
         while True:
             await self._room.acquire()
             try:
@@ -93,7 +94,7 @@ class Reconciler:
             except asyncio.CancelledError:
                 self._room.release()
                 raise
-            work = self._try_to_decide(key) if self.router.deciding else None
+            work = self._try_to_decide(key) if self.router.deciding.is_set() else None
             if work is None:
                 self.queue.done(key)
                 self._room.release()
@@ -104,7 +105,8 @@ class Reconciler:
 
     async def drain(self, seconds: float) -> None:
         """Decide no more, and let what is in flight end."""
-        self.router.leading = self.router.deciding = False
+        self.router.leading = False
+        self.router.deciding.clear()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
 

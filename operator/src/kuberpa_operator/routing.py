@@ -38,8 +38,8 @@ class Router:
     queue: WorkQueue[WorkKey]
     leading: bool = False
     """Whether changes are routed to dispatcher and queue."""
-    deciding: bool = False
-    """Whether keys may be worked on: not before everything has been routed once."""
+    deciding: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while keys may be worked on: not before everything has been routed once."""
     _fresh: frozenset[str] = frozenset()
     _offered_at: dict[str, float] = field(default_factory=dict)
 
@@ -116,7 +116,7 @@ class Router:
                 self._route(kind, uid)
                 if count % BREATH == 0:
                     await asyncio.sleep(0)  # the Lease must be renewed meanwhile
-        self.deciding = True
+        self.deciding.set()
         self.tick()
 
     def _route(self, kind: str, uid: str) -> None:

@@ -1,5 +1,6 @@
 """ActivityItems through the whole operator, over an API server in memory."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -349,7 +350,7 @@ async def test_a_new_leader_gives_the_slot_to_the_first_in_line(sim: Simulation)
     await sim.item("low")
     await sim.item("high", priority=1)
     await sim.pass_time(1)
-    sim.router.leading = sim.router.deciding = False
+    await sim.reconciler.drain(0)
     await sim.finish("running")
     sim.start()
     await sim.lead()
@@ -374,3 +375,16 @@ async def test_a_robot_whose_panel_replica_died_takes_nothing(sim: Simulation) -
     assert (await sim.status("activityitems", "one"))["reason"] == "RobotUnreachable"
     await sim.connect("invoices", server=PANEL)
     assert await sim.phase("one") == "Assigned"
+
+
+async def test_what_is_found_at_the_beginning_is_worked_on_though_the_loop_runs_already(sim: Simulation) -> None:
+    """Leading begins in small steps, between which the loop must not take keys and drop them."""
+    sim.start()
+    for number in range(3):
+        await sim.create("activityitems", f"i{number}", {**SPEC, "desiredState": "Stop"})
+    loop = asyncio.ensure_future(sim.reconciler.run())
+    await asyncio.sleep(0)
+    await sim.lead()
+    loop.cancel()
+    await sim.settle()
+    assert [await sim.phase(f"i{number}") for number in range(3)] == ["Stopped"] * 3

@@ -41,7 +41,7 @@ async def finish_all(sim: Simulation, outcome: Outcome = Outcome.SUCCEEDED) -> N
 
 async def outage(sim: Simulation, seconds: float) -> None:
     """The operator is down for a while, and another one takes over."""
-    sim.router.leading = sim.router.deciding = False
+    await sim.reconciler.drain(0)
     sim.api.watchers.clear()
     sim.clock.at += timedelta(seconds=seconds)
     sim.start()
