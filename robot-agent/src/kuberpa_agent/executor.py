@@ -192,6 +192,8 @@ class Executor:
             chosen = [run for run in [self._runs.get(run_name(uid, token))] if run is not None]
         else:
             chosen = list(self._runs.values())
+            if self._closing:  # the end of the events is in the queue, and nothing new will come
+                return
             while not self._events.empty():
                 self._events.get_nowait()
             self._announce()
@@ -243,7 +245,8 @@ class Executor:
             raise DuplicateError(f"{name} was started and acknowledged before", forgotten=True)
         if name in self._runs or name in self._starting:
             raise DuplicateError(f"{name} was started before", forgotten=False)
-        running = [run.is_async for run in self._runs.values() if run.exit is None]
+        # What is being started may be among the runs already.
+        running = [run.is_async for n, run in self._runs.items() if run.exit is None and n not in self._starting]
         taken = sum(is_async is job.async_ for is_async in [*running, *(a for a, _ in self._starting.values())])
         limit = self._settings.async_concurrency if job.async_ else self._settings.concurrency
         if taken >= limit:

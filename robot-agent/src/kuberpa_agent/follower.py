@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 from kuberpa_agent import journal
 from kuberpa_agent.platform import Platform
 from kuberpa_agent.runs import Event, Run
+from kuberpa_agent.worker import rundir
 from kuberpa_agent.worker.wake import NAME as WAKE_SOCKET
 
 log = logging.getLogger(__name__)
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS: Final = 1.0 if os.name != "nt" else 0.05
 """How often running runs are looked at without a wake-up, which Windows has none of."""
 _LIVENESS_SECONDS: Final = 1.0
+_CLAIM_SECONDS: Final = 30.0
 _KILL_SECONDS: Final = 10.0
 
 
@@ -112,11 +115,23 @@ class Follower:
         while True:
             await asyncio.sleep(_LIVENESS_SECONDS)
             for run in list(self._runs.values()):
-                if run.exit is not None or run.name in self._starting or run.state is None:
-                    continue
-                # The exit is read after the shim was seen dead: it may have ended properly just before.
-                if not run.is_shim_alive() and run.exit is None:
-                    await self._lose(run)
+                if run.exit is None and run.name not in self._starting:
+                    try:
+                        await self._check(run)
+                    except OSError:
+                        log.exception("the run %s cannot be looked after", run.name)
+
+    async def _check(self, run: Run) -> None:
+        if run.state is None:
+            # Forked, and died before it could claim the run. This claim keeps a late one out.
+            late = time.monotonic() - run.seen_at > _CLAIM_SECONDS
+            if late and rundir.create_json(run.directory / rundir.STATE, {"refused": True}):
+                message = "the process that was to supervise the run died before it began; nothing was run"
+                await asyncio.to_thread(journal.write_exit, run, "StartFailed", message, ())
+                self.wake(run.name)
+        # The exit is read after the shim was seen dead: it may have ended properly just before.
+        elif not run.is_shim_alive() and run.exit is None:
+            await self._lose(run)
 
     async def _lose(self, run: Run) -> None:
         """The shim was killed: end what it ran, and say so."""

@@ -32,6 +32,7 @@ class Run:
         self.job = job
         self.uid: str = job["start"]["uid"]
         self.token: int = job["start"]["token"]
+        self.seen_at = time.monotonic()
         self._platform = platform
         self._exit: dict[str, Any] | None = None
         self._acknowledged = rundir.read_json(directory / rundir.ACK) or {"seq": 0, "offset": 0}
@@ -150,7 +151,7 @@ class Run:
             reason=_reason(ended["reason"]),
             message=ended.get("message", "")[:4096],
             result=ended.get("result"),
-            error=error and ActivityError(**{k: error[k] for k in ("type", "message", "traceback")}),
+            error=error and _error(error),
             exit_code=ended.get("exitCode"),
             survivors=tuple(ended.get("survivors", ())),
             last_seq=ended.get("lastSeq", 0),
@@ -187,6 +188,13 @@ def _line(raw: bytes) -> wire.Line:
         level=record["l"],
         text=record["x"],
         continues=record.get("c", False),
+    )
+
+
+def _error(document: dict[str, Any]) -> ActivityError:
+    """What robot code's process said, cut to what the wire carries."""
+    return ActivityError(
+        type=document["type"][:256], message=document["message"][:4096], traceback=document["traceback"][-16384:]
     )
 
 

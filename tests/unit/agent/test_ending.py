@@ -175,6 +175,21 @@ async def test_a_killed_shim_takes_its_whole_tree_along(bench: Bench, marker: st
     assert living(marker) == set()
 
 
+@pytest.mark.skipif(not os.access("/sys/fs/cgroup/unified/cgroup.procs", os.W_OK), reason="needs a writable cgroup v2")
+async def test_a_cgroup_finds_even_what_left_no_trace_when_the_shim_is_killed(bench: Bench) -> None:
+    nap = f"6{uuid.uuid4().int % 10**8:08d}"
+    uid = await bench.start("os.command", ["sh", "-c", f"env -i setsid sleep {nap} & echo ready; exec sleep {nap}"])
+    await bench.printed(uid, "ready")
+    await eventually(lambda: len(living(nap)) >= 2)
+    group = json.loads((bench.directory(uid) / "state.json").read_text())["cgroup"]
+    os.kill(_shim(bench, uid), signal.SIGKILL)
+    record = await bench.finished(uid)
+    assert (record.end.reason, record.end.survivors) == ("ShimLost", ())
+    assert living(nap) == set()
+    assert group
+    assert not os.access(group, os.F_OK)
+
+
 async def test_a_torn_last_line_after_a_crash_is_no_line(bench: Bench, marker: str) -> None:
     uid = await bench.start("os.command", script(marker, "echo ready; sleep 600"))
     await bench.printed(uid, "ready")

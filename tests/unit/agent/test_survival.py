@@ -16,7 +16,7 @@ from tests.support import agent_driver
 from tests.support.agent_runs import Bench, eventually, living
 
 from kuberpa import wire
-from kuberpa_agent import journal
+from kuberpa_agent import follower, journal
 from kuberpa_agent.errors import BusyError, DuplicateError, ShuttingDownError, StateDirInUseError
 from kuberpa_agent.executor import WINDOW_BYTES, CloseMode, Executor
 
@@ -320,3 +320,29 @@ async def test_closing_leaves_no_process_of_the_agent(tmp_path: Path) -> None:
 async def test_an_idle_agent_is_small(tmp_path: Path) -> None:
     async with Agent(tmp_path / "state") as agent:
         assert psutil.Process(agent._process.pid).memory_info().rss < 50 * 1024 * 1024
+
+
+async def test_a_run_that_no_shim_claims_fails_and_can_never_begin(
+    bench: Bench, uid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "_CLAIM_SECONDS", 0.1)
+
+    async def swallow(_: Path) -> None:
+        return
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.executor._workers._base, "launch", swallow)
+        await bench.start("os.command", ["touch", "ledger"], options={"uid": uid})
+    record = await bench.finished(uid)
+    assert (record.end.outcome, record.end.reason) == ("Failed", "StartFailed")
+    await bench.executor._workers._base.launch(bench.directory(uid))
+    assert (await bench.run("os.command", ["true"])).end.outcome == "Succeeded"
+    assert list((bench.state_dir / "files").iterdir()) == []
+
+
+async def test_two_slots_take_two_starts_at_the_same_moment(bench: Bench) -> None:
+    await bench.executor.configure(wire.Settings(concurrency=2))
+    for _ in range(5):
+        pair = await asyncio.gather(*(bench.start("os.command", ["true"]) for _ in range(2)))
+        for uid in pair:
+            await bench.finished(uid)

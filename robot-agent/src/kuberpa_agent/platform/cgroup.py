@@ -12,14 +12,15 @@ from pathlib import Path
 def create(name: str) -> str:
     """Path of a new child of this process's cgroup, or "" where that is not possible."""
     parent = _own()
-    if parent is None or not (parent / "cgroup.kill").exists():
+    if parent is None:
         return ""
     path = parent / name
     try:
         path.mkdir()
     except OSError:
         return ""
-    if not os.access(path / "cgroup.procs", os.W_OK) or not os.access(parent / "cgroup.procs", os.W_OK):
+    writable = all(os.access(folder / "cgroup.procs", os.W_OK) for folder in (path, parent))
+    if not writable or not (path / "cgroup.kill").exists():
         remove(str(path))
         return ""
     return str(path)

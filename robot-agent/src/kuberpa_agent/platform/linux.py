@@ -36,8 +36,9 @@ class LinuxPlatform:
     can_fork = True
 
     def warm_up(self) -> None:
-        """Load libc and a decoder."""
+        """Load libc and codecs."""
         _libc()
+        self.boot_id()
         codecs.getincrementaldecoder(self.default_encoding())
 
     def boot_id(self) -> str:

@@ -20,6 +20,7 @@ class Messages:
         self._buffer = bytearray()
         self._skipping = False
         # A result is JSON inside JSON: at worst every byte of it becomes six.
+        self._result_limit = result_limit
         self._max_bytes = 6 * result_limit + _ENVELOPE_BYTES
         self._next_progress = 0.0
         self.result: Any = None
@@ -64,15 +65,20 @@ class Messages:
             elif kind == "progress":
                 self._note_progress(message)
             elif kind == "result":
-                self.result, self.returned = json.loads(message["json"]), True
+                self._note_result(str(message["json"]))
             elif kind == "error":
                 self.error = {k: str(message[k]) for k in ("reason", "type", "message", "traceback")}
             elif kind == "exit":
                 self.exit_code = int(message["code"])
             elif kind == "detached":
                 self.detached.add(int(message["pid"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             self._output.add(wall, "agent", "WARNING", "an unreadable message from the activity was ignored")
+
+    def _note_result(self, text: str) -> None:
+        if len(text.encode()) > self._result_limit:
+            raise ValueError("an honest payload reports this as ResultTooLarge itself")
+        self.result, self.returned = json.loads(text), True
 
     def _log(self, level: str, text: str, wall: float) -> None:
         splitter = LineSplitter("utf-8")
