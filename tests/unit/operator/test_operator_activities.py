@@ -377,14 +377,17 @@ async def test_a_robot_whose_panel_replica_died_takes_nothing(sim: Simulation) -
     assert await sim.phase("one") == "Assigned"
 
 
-async def test_what_is_found_at_the_beginning_is_worked_on_though_the_loop_runs_already(sim: Simulation) -> None:
+async def test_what_is_found_at_the_beginning_is_worked_on_though_the_loop_runs_already(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Leading begins in small steps, between which the loop must not take keys and drop them."""
+    monkeypatch.setattr("kuberpa_operator.routing.BREATH", 1)
     sim.start()
-    for number in range(3):
+    for number in range(10):
         await sim.create("activityitems", f"i{number}", {**SPEC, "desiredState": "Stop"})
     loop = asyncio.ensure_future(sim.reconciler.run())
     await asyncio.sleep(0)
     await sim.lead()
     loop.cancel()
     await sim.settle()
-    assert [await sim.phase(f"i{number}") for number in range(3)] == ["Stopped"] * 3
+    assert [await sim.phase(f"i{number}") for number in range(10)] == ["Stopped"] * 10
