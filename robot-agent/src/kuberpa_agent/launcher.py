@@ -7,7 +7,7 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -41,7 +41,8 @@ class Offer:
 
     definitions: tuple[Mapping[str, Any], ...] = ()
     errors: tuple[str, ...] = ()
-    cold: bool = field(default=False)
+    cold: bool = False
+    """Whether each run imports the packages itself, see worker.zygote."""
 
 
 class Launcher(Protocol):

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -31,14 +31,6 @@ class Command:
     """Windows: the command line as it is, instead of a quoted argv."""
 
 
-@dataclass(frozen=True)
-class Remains:
-    """What was left of a tree when its end was due."""
-
-    survivors: tuple[int, ...] = ()
-    killed: tuple[int, ...] = field(default=())
-
-
 class Tree(Protocol):
     """A payload and everything it started, from the shim's side."""
 
@@ -56,8 +48,11 @@ class Tree(Protocol):
     def group_alive(self) -> bool:
         """Whether processes that were asked to end are still there after the payload itself ended."""
 
-    def kill(self, spare: frozenset[int], deadline_seconds: float) -> Remains:
-        """Kill everything but `spare` and its descendants, until nothing is left or the deadline passes."""
+    def kill(self, spare: frozenset[int], deadline_seconds: float) -> tuple[int, ...]:
+        """Kill everything but `spare` and its descendants, until nothing is left or the deadline passes.
+
+        Returns the survivors' PIDs.
+        """
 
     def close(self) -> None:
         """Release what the tree held in the kernel."""

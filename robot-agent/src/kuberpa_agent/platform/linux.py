@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from kuberpa_agent.platform import cgroup, linux_proc
-from kuberpa_agent.platform.base import CONTROL_VARIABLE, Command, Remains, Tree, TreeEvent
+from kuberpa_agent.platform.base import CONTROL_VARIABLE, Command, Tree, TreeEvent
 
 assert sys.platform != "win32"  # noqa: S101  tells type checkers, and anyone who imports it there
 
@@ -86,9 +86,9 @@ class LinuxPlatform:
         def victims() -> set[int]:
             return linux_proc.marked(needle) | cgroup.members(group)
 
-        survivors, _ = linux_proc.kill_all(victims, lambda: True, deadline_seconds)
+        survivors = linux_proc.kill_all(victims, lambda: True, deadline_seconds)
         cgroup.remove(group)
-        return tuple(sorted(survivors))
+        return survivors
 
     def become_shim(self) -> None:
         """Own session, subreaper; SIGTERM and SIGUSR1 only wake it."""
@@ -217,10 +217,10 @@ class LinuxTree:
             return True
         return True
 
-    def kill(self, spare: frozenset[int], deadline_seconds: float) -> Remains:
+    def kill(self, spare: frozenset[int], deadline_seconds: float) -> tuple[int, ...]:
         """The kernel's word counts: a subreaper without children has no descendants."""
         if not self._reap():
-            return Remains()
+            return ()
         if not spare:
             cgroup.kill(self._cgroup)
 
@@ -230,8 +230,7 @@ class LinuxTree:
             spared = spare | linux_proc.descendants(spare, processes)
             return linux_proc.descendants([os.getpid()], processes) - spared
 
-        survivors, killed = linux_proc.kill_all(victims, lambda: bool(spare) or not self._reap(), deadline_seconds)
-        return Remains(survivors=tuple(sorted(survivors)), killed=tuple(sorted(killed)))
+        return linux_proc.kill_all(victims, lambda: bool(spare) or not self._reap(), deadline_seconds)
 
     def close(self) -> None:
         """Close the pipes and remove the cgroup."""

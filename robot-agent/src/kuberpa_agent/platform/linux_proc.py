@@ -73,16 +73,13 @@ def marked(marker: bytes) -> set[int]:
     return found
 
 
-def kill_all(
-    victims: Callable[[], set[int]], is_empty: Callable[[], bool], deadline_seconds: float
-) -> tuple[set[int], set[int]]:
-    """Kill whatever `victims` lists until `is_empty`; returns (survivors, killed).
+def kill_all(victims: Callable[[], set[int]], is_empty: Callable[[], bool], deadline_seconds: float) -> tuple[int, ...]:
+    """Kill whatever `victims` lists until `is_empty`; returns the survivors.
 
     All are frozen before any is killed, as fast forking programs would otherwise replace what dies; a kill
     then needs no luck. `victims` is asked again and again, since a new one may hide behind each old one.
     """
     deadline = time.monotonic() + deadline_seconds
-    killed: set[int] = set()
     while True:
         frozen: set[int] = set()
         for _ in range(_FREEZE_ROUNDS):
@@ -94,11 +91,10 @@ def kill_all(
             frozen |= fresh
         for pid in frozen:
             _signal(pid, signal.SIGKILL)
-        killed |= frozen
         if not frozen and is_empty():
-            return set(), killed
+            return ()
         if time.monotonic() >= deadline:
-            return victims(), killed
+            return tuple(sorted(victims()))
         select.select([], [], [], _PAUSE_SECONDS)
 
 

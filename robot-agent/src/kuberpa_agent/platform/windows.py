@@ -19,7 +19,7 @@ from ctypes import wintypes
 from pathlib import Path
 from typing import IO, Any, Final
 
-from kuberpa_agent.platform.base import CONTROL_VARIABLE, Command, Remains, Tree, TreeEvent
+from kuberpa_agent.platform.base import CONTROL_VARIABLE, Command, Tree, TreeEvent
 
 assert sys.platform == "win32"  # noqa: S101  tells type checkers, and anyone who imports it elsewhere
 
@@ -263,9 +263,9 @@ class WindowsTree:
         """Whether the job has a process."""
         return bool(_members(self._job))
 
-    def kill(self, spare: frozenset[int], deadline_seconds: float) -> Remains:  # noqa: ARG002  those left the job
+    def kill(self, spare: frozenset[int], deadline_seconds: float) -> tuple[int, ...]:  # noqa: ARG002  those left the job
         """Terminate the job until it is empty."""
-        return Remains(survivors=_terminate(self._job, deadline_seconds))
+        return _terminate(self._job, deadline_seconds)
 
     def close(self) -> None:
         """Close the job, which would end whatever were left."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from kuberpa_agent.platform.base import Platform, Remains, Tree
+from kuberpa_agent.platform.base import Platform, Tree
 from kuberpa_agent.worker import outcome, rundir
 from kuberpa_agent.worker.command import NotSupportedError
 from kuberpa_agent.worker.messages import Messages
@@ -96,16 +96,16 @@ class Shim:
         self._open = {"stdout", "stderr", "control"}
         self._splitters = {"stdout": LineSplitter(made.encoding), "stderr": LineSplitter(made.encoding)}
         self._beat_at = self._started + _HEARTBEAT_SECONDS
-        remains = Remains()
+        survivors: tuple[int, ...] = ()
         while not self._is_over(tree):
             self._take_output(tree, self._due_in())
-            remains = self._enforce(tree) or remains
-        if not remains.survivors:
+            survivors = self._enforce(tree) or survivors
+        if not survivors:
             spare = frozenset(self._messages.detached) if self._job["mayDetach"] else frozenset()
-            remains = tree.kill(spare, _KILL_SECONDS)
-        self._drain(tree, wait=not remains.survivors)
+            survivors = tree.kill(spare, _KILL_SECONDS)
+        self._drain(tree, wait=not survivors)
         tree.close()
-        self._conclude(tree, made, remains)
+        self._conclude(tree, made, survivors)
 
     def _is_over(self, tree: Tree) -> bool:
         if self._kill_reason:
@@ -157,8 +157,8 @@ class Shim:
                 for text, continues in splitter.flush(now):
                     self._line(wall, name, text, continues=continues)
 
-    def _enforce(self, tree: Tree) -> Remains | None:
-        """Apply requests and deadlines; returns what a kill left."""
+    def _enforce(self, tree: Tree) -> tuple[int, ...]:
+        """Apply requests and deadlines; returns what a kill could not end."""
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
@@ -177,7 +177,7 @@ class Shim:
         if self._stop_reason and not self._asked:
             self._asked = True
             tree.ask()
-        return None
+        return ()
 
     def _obey_stop_file(self, now: float) -> None:
         wanted = rundir.read_json(self._directory / rundir.STOP)
@@ -223,7 +223,7 @@ class Shim:
                 self._line(wall, name, text, continues=continues)
         self._messages.write_progress(float("inf"))
 
-    def _conclude(self, tree: Tree, made: Starting, remains: Remains) -> None:
+    def _conclude(self, tree: Tree, made: Starting, survivors: tuple[int, ...]) -> None:
         status = tree.exit_status()
         result = self._messages.result
         if made.is_command:
@@ -251,7 +251,7 @@ class Shim:
                 "result": result,
                 "error": self._messages.error or None,
                 "exitCode": status if made.is_command or self._messages.exit_code is not None else None,
-                "survivors": list(remains.survivors)[:_MAX_SURVIVORS],
+                "survivors": list(survivors)[:_MAX_SURVIVORS],
             }
         )
 
