@@ -129,7 +129,7 @@ class Reconciler:
             self._pace.cancel(key)
             return None
         if key in self._stale:
-            return "reread", self._reread(key, subject)
+            return REREAD, self._reread(key, subject)
         decision = self._ask(kind, subject)
         if decision.unhurried and (moment := self._pace.moment(key, self.router.gatherer.clock.now())) is not None:
             self.queue.wake(key, moment)
@@ -192,10 +192,12 @@ class Reconciler:
         try:
             return await self.performer.perform(effect, about)
         except (InvalidError, ForbiddenError, NameTakenError) as error:
-            self._remember(effect, about.uid, error)
+            if not self._remember(effect, about.uid, error):
+                raise
             raise RefusedError(str(error)) from error
 
-    def _remember(self, effect: Effect, uid: str, error: Exception) -> None:
+    def _remember(self, effect: Effect, uid: str, error: Exception) -> bool:
+        """Whether the next decision will differ because of this refusal; if not, it must be tried again later."""
         match effect:
             case CreatePod():
                 taken = isinstance(error, NameTakenError)
@@ -204,7 +206,8 @@ class Reconciler:
             case Fire():
                 self.router.gatherer.refusals.setdefault(uid, {})[effect.instant] = str(error)
             case _:
-                pass
+                return False
+        return True
 
     def _set_back(self, uid: str, reason: Reason, message: str) -> None:
         former = self.router.gatherer.setbacks.get(uid)
@@ -232,7 +235,8 @@ class Reconciler:
         began, outcome = self.router.gatherer.clock.monotonic(), "ok"
         try:
             await work
-            self.queue.succeeded(key)
+            if rule != REREAD:  # having read again is no success of what failed
+                self.queue.succeeded(key)
         except RefusedError as error:
             outcome = "refused"
             log.warning("refused: %s", error, extra=_extra(key))
@@ -252,7 +256,7 @@ class Reconciler:
             log.warning("the API server did not take it, trying again: %s", error, extra=_extra(key))
             self._stale.add(key)
             self.queue.retry(key)
-        except Exception:
+        except Exception:  # the loop's edge, as above
             outcome = "error"
             log.exception("a defect; trying again", extra=_extra(key))
             self._stale.add(key)
@@ -275,6 +279,7 @@ class Reconciler:
                     self.metrics.misses.labels(entry.reason).inc()
 
 
+REREAD: Final = "reread"
 FIRE: Final = rule_name(schedule.fire)
 REPLACED_AFTER_END: Final = rule_name(robot.replace_ended)
 FAILPOINTS: Final[dict[tuple[str, str], tuple[Failpoint | None, Failpoint | None]]] = {

@@ -1,5 +1,6 @@
 """Robots through the whole operator, over an API server in memory."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -250,3 +251,19 @@ async def test_a_robot_made_again_under_its_name_waits_for_the_former_pod(sim: S
     await sim.pass_time(5)
     robot, pod = await sim.get("robots", "invoices"), await sim.get("pods", "robot-invoices")
     assert pod["metadata"]["ownerReferences"][0]["uid"] == robot["metadata"]["uid"]
+
+
+async def test_an_effect_that_is_refused_for_good_is_tried_ever_more_rarely(sim: Simulation) -> None:
+    await sim.create("robots", "invoices", LINUX)
+    tried: list[datetime] = []
+
+    def forbid(verb: str, plural: str) -> Exception | None:
+        if (verb, plural) != ("delete", "pods"):
+            return None
+        tried.append(sim.clock.at)
+        return ForbiddenError("may not delete pods", status=403)
+
+    sim.api.fail = forbid
+    await pod_status(sim, {"phase": "Failed"})
+    await sim.pass_time(120)
+    assert 5 < len(tried) < 15
