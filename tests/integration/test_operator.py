@@ -344,11 +344,11 @@ async def test_a_restart_of_the_api_server_leaves_no_ghost(
 
 async def kill_api_server(site: Site) -> None:
     """Its supervisor starts it again."""
-    port = str(site.site.ports["apiserver"])
+    port = f"--secure-port={site.site.ports['apiserver']}"
     found = [
         process
         for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] == "kube-apiserver" and any(port in word for word in process.info["cmdline"] or [])
+        if process.info["name"] == "kube-apiserver" and port in (process.info["cmdline"] or [])
     ]
     assert len(found) == 1
     found[0].kill()
