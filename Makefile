@@ -38,3 +38,5 @@ fmt: sync ## Format, and fix what can be fixed
 
 crds: sync ## Generate the CRDs from the models
 	$(RUN) python -m kuberpa.generate
+
+include panel/vendor.mk

@@ -1,6 +1,7 @@
 """Chromium before a real panel, API server with the chart's rights and policies, and PostgreSQL."""
 
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,24 +9,27 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
-
-from kuberpa.client import Cluster as Client
-from kuberpa_cli.embedded.cluster import Layer
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 from tests.browser.seeds import Seeder, office
 from tests.support.cluster import Cluster, running
 from tests.support.panel import PanelProcess
 from tests.support.panel import database as empty_database
 
-CHROMIUM = "/usr/bin/chromium"
+from kuberpa.client import Cluster as Client
+from kuberpa_cli.embedded.cluster import Layer
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 NAMESPACE = "office"
+expect.set_options(timeout=15_000)
 LISTENER = """
 window.violations = [];
-addEventListener("securitypolicyviolation", (e) => window.violations.push(`${e.violatedDirective} ${e.blockedURI} ${e.sample}`));
+addEventListener("securitypolicyviolation", (event) => {
+  window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
+});
 """
 
 

@@ -21,7 +21,7 @@ EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='ow
 DEFINITIONS = (
     Definition(
         name="os.command",
-        description="Run a program.\n\nOutput goes to the log as it comes; a non-zero exit fails unless check is false.",
+        description="Run a program.\n\nIts output goes to the log; a non-zero exit fails unless check is false.",
         parameters={
             "type": "object",
             "required": ["command"],
@@ -62,7 +62,7 @@ class Seeder:
         except ConflictError:
             return
 
-    async def robot(  # noqa: PLR0913  what tests vary
+    async def robot(
         self,
         namespace: str,
         name: str,
@@ -74,7 +74,7 @@ class Seeder:
         running: int = 0,
         queued: int = 0,
     ) -> None:
-        runtime = {"windowsPod": {}} if windows else {"linuxPod": {}}
+        runtime: dict[str, Any] = {"windowsPod": {}} if windows else {"linuxPod": {}}
         wanted = ["invoices==1.2.0"] if packages else []
         body = {"metadata": {"name": name}, "spec": {"runtime": runtime, "packages": wanted}}
         await self.cluster.create(ROBOTS, namespace, body)
@@ -116,7 +116,7 @@ class Seeder:
     async def robot_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
         await self.cluster.merge(ROBOTS, namespace, name, {"status": dict(status)}, subresource="status")
 
-    async def item(  # noqa: PLR0913  what tests vary
+    async def item(
         self,
         namespace: str,
         name: str,
@@ -168,7 +168,7 @@ class Seeder:
         stored = tuple(StoredLine(seq, now(), stream, level, text, False) for seq, text in texts.items())
         await store(self.database, [Lines(uid, token, stored)])
 
-    async def past(  # noqa: PLR0913  what tests vary
+    async def past(
         self,
         namespace: str,
         name: str,
@@ -238,8 +238,11 @@ async def office(seeder: Seeder, namespace: str) -> None:
     await seeder.past(
         namespace, "close-day-1", "mail", "Failed", reason="ExceptionRaised", message=error.message, error=error
     )
-    await seeder.past(namespace, "close-day-2", "mail", "Succeeded", reason="Completed", minutes=9, schedule="close-day",
-                      result=b'{"matched": 318, "broken": 4, "note": "<script>1</script>"}')  # fmt: skip
+    result = b'{"matched": 318, "broken": 4, "note": "<script>1</script>"}'
+    await seeder.past(
+        namespace, "close-day-2", "mail", "Succeeded",
+        reason="Completed", minutes=9, schedule="close-day", result=result,
+    )  # fmt: skip
     await seeder.past(namespace, "close-day-3", "mail", "Killed", reason="KillRequested", minutes=30)
     await seeder.past(namespace, "close-day-4", "mail", "Stopped", reason="StopRequested", minutes=50)
     await seeder.past(namespace, "close-day-5", "desk-07", "Lost", reason="AgentLost", minutes=70)

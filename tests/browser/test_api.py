@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from tests.browser.conftest import NAMESPACE, Site
+from tests.support.panel import eventually
 
 ACTIVITIES = f"/api/v1/activities/{NAMESPACE}"
 
@@ -45,7 +46,7 @@ async def test_pages_of_activities_continue_from_the_cluster_into_the_archive(si
     for _ in range(10):
         page = await get(site, f"/api/v1/activities?namespace=pages&size=2&cursor={cursor}")
         names += [row["name"] for row in page["items"]]
-        cursor = page.get("nextCursor") or page.get("next_cursor") or ""
+        cursor = page["nextCursor"] or ""
         if not cursor:
             break
     assert sorted(names[:3]) == ["live-0", "live-1", "live-2"]
@@ -142,10 +143,10 @@ async def test_stop_and_kill_say_what_they_did_or_why_not(site: Site) -> None:
     await seeder.item_status(NAMESPACE, "api-stop", {"phase": "Stopped", "reason": "StopRequested"})
 
     async def ended() -> bool:
-        return (await get(site, f"{ACTIVITIES}/api-stop"))["row"]["phase"] == "Stopped"
+        row = (await get(site, f"{ACTIVITIES}/api-stop"))["row"]
+        return bool(row["phase"] == "Stopped")
 
-    while not await ended():
-        await asyncio.sleep(0.05)
+    await eventually(ended, "the end being known to the panel")
     problem = await refused(site, "POST", f"{ACTIVITIES}/api-stop/kill")
     assert (problem["status"], "already ended" in problem["detail"]) == (409, True)
     assert (await refused(site, "POST", f"{ACTIVITIES}/no-such/stop"))["status"] == 404

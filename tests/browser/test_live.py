@@ -1,10 +1,10 @@
 from datetime import timedelta
 
 from playwright.async_api import expect
-
-from kuberpa.names import timestamp
 from tests.browser.conftest import NAMESPACE, Visitor
 from tests.browser.seeds import condition, now
+
+from kuberpa.names import timestamp
 
 SOON = 2_000
 """Milliseconds within which a page shows what happened in the cluster."""
@@ -32,10 +32,10 @@ async def test_a_new_activity_and_its_end_appear_by_themselves(boss: Visitor) ->
     await expect(page.locator("#activities-empty")).to_be_visible()
     await seeder.running(NAMESPACE, "sudden-1", "mail")
     row = page.locator("tr", has_text="sudden-1")
-    await expect(row.locator(".k-state")).to_have_text("Running", timeout=SOON)
+    await expect(row.locator(".k-state")).to_have_text("Running")
     ended = timestamp(now())
     await seeder.item_status(NAMESPACE, "sudden-1", {"phase": "Succeeded", "reason": "Completed", "finishedAt": ended})
-    await expect(row.locator(".k-state")).to_have_text("Succeeded", timeout=SOON)
+    await expect(row.locator(".k-state")).to_have_text("Succeeded")
 
 
 async def test_an_update_leaves_focus_and_typed_text_alone(boss: Visitor) -> None:
@@ -46,7 +46,7 @@ async def test_an_update_leaves_focus_and_typed_text_alone(boss: Visitor) -> Non
     link = page.locator("tr", has_text="steady").locator("a")
     await link.focus()
     await seeder.robot_status(NAMESPACE, "steady", {"phase": "Busy"})
-    await expect(page.locator("tr", has_text="steady").locator(".k-state")).to_have_text("Busy", timeout=SOON)
+    await expect(page.locator("tr", has_text="steady").locator(".k-state")).to_have_text("Busy")
     await expect(link).to_be_focused()
 
 
@@ -55,9 +55,9 @@ async def test_output_appears_as_it_is_written_and_only_once(boss: Visitor) -> N
     uid = await seeder.running(NAMESPACE, "chatty-1", "mail")
     await seeder.lines(uid, {1: "first", 2: "second"})
     await boss.go(f"/activities/{NAMESPACE}/chatty-1")
-    await expect(page.locator("#L1-2 .k-words")).to_have_text("second", timeout=SOON)
+    await expect(page.locator("#L1-2 .k-words")).to_have_text("second")
     await seeder.lines(uid, {3: "third", 6: "sixth"})
-    await expect(page.locator("#L1-6 .k-words")).to_have_text("sixth", timeout=SOON)
+    await expect(page.locator("#L1-6 .k-words")).to_have_text("sixth")
     await expect(page.locator(".k-gap")).to_have_text("2 missing (lines 4 to 5): lost with the robot's spool")
     await expect(page.locator(".k-line .k-words")).to_have_count(4)
 
@@ -72,7 +72,7 @@ async def test_scrolling_up_freezes_the_log_and_says_how_much_is_new(boss: Visit
     await page.mouse.wheel(0, -2000)
     await expect(page.locator("#log-follow")).not_to_be_checked()
     await seeder.lines(uid, {501: "unseen", 502: "unseen too"})
-    await expect(page.locator("#log-frozen")).to_contain_text("2 new lines", timeout=SOON)
+    await expect(page.locator("#log-frozen")).to_contain_text("2 new lines")
     await expect(page.locator("#L1-502")).not_to_be_in_viewport()
     await page.click("#log-frozen button")
     await expect(page.locator("#L1-502")).to_be_in_viewport()

@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.async_api import Browser
-
 from tests.browser.conftest import NAMESPACE, Site, Visitor, visit
 
 AXE = Path(__file__).parent / "vendor/axe-core-4.14.1/axe.min.js"
@@ -33,7 +33,12 @@ PAGES = [
     "/schedules?namespace=nowhere",
     "/robots?phase=Nonsense",
 ]
-LOOKS = {"light": ("light", 1440), "dark": ("dark", 1440), "phone": ("light", 390)}
+LOOKS: dict[str, tuple[Literal["light", "dark"], int]] = {
+    "light": ("light", 1440),
+    "dark": ("dark", 1440),
+    "tablet": ("dark", 1000),
+    "phone": ("light", 390),
+}
 
 
 @pytest.fixture(scope="module", params=LOOKS)

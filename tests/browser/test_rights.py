@@ -1,7 +1,6 @@
 from typing import Any
 
 from playwright.async_api import expect
-
 from tests.browser.conftest import NAMESPACE, Site, Visitor
 
 

@@ -2,9 +2,9 @@ import json
 import re
 
 from playwright.async_api import expect
+from tests.browser.conftest import NAMESPACE, Visitor
 
 from kuberpa.names import ANNOTATION_ON_BEHALF_OF
-from tests.browser.conftest import NAMESPACE, Visitor
 
 BOSS = "system:serviceaccount:people:boss"
 

@@ -42,9 +42,11 @@ async def test_signing_out_ends_the_session_everywhere(boss: Visitor) -> None:
     await page.click(".k-user")
     await page.click('form[action="/sign-out"] button')
     await page.wait_for_url("**/sign-in")
-    async with aiohttp.ClientSession(boss.site.url, cookies=cookies) as copied:
-        async with copied.get("/api/v1/robots") as response:
-            assert response.status == 401
+    async with (
+        aiohttp.ClientSession(boss.site.url, cookies=cookies) as copied,
+        copied.get("/api/v1/robots") as response,
+    ):
+        assert response.status == 401
 
 
 async def test_an_open_page_says_that_its_session_ended(boss: Visitor) -> None:

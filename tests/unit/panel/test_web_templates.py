@@ -37,7 +37,8 @@ def test_a_template_compiles(path: Path) -> None:
 
 @pytest.mark.parametrize("root", VENDORED, ids=lambda root: root.parent.name)
 def test_vendored_files_are_what_was_vendored_and_carry_licences(root: Path) -> None:
-    sums = dict(reversed(line.split("  ")) for line in (root / "SHA256SUMS").read_text().splitlines())
+    lines = (root / "SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
     files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} - {"SHA256SUMS"}
     assert files == set(sums)
     assert all(hashlib.sha256((root / name).read_bytes()).hexdigest() == digest for name, digest in sums.items())

@@ -50,6 +50,9 @@ function start() {
     }
   });
 
+  // blocks off screen have an estimated height: when the real one turns out, the end has moved
+  const settled = new ResizeObserver(() => follow.checked && toEnd());
+
   function append(records) {
     let lines = 0;
     for (const record of records) {
@@ -81,6 +84,7 @@ function start() {
       state.block = document.createElement("div");
       state.block.className = "k-log-block";
       view.append(state.block);
+      settled.observe(state.block);
     }
     state.block.append(element);
   }

@@ -10,6 +10,7 @@ the stream sends those that differ from what was sent last. Named events carry t
 
 import asyncio
 import json
+import logging
 import re
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,10 +22,12 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from kuberpa_panel.api.context import Context, context_of
-from kuberpa_panel.api.errors import problem_of
+from kuberpa_panel.api.errors import UnexpectedProblem, problem_of
 from kuberpa_panel.api.problems import Problem
 from kuberpa_panel.api.viewer import find_viewer
 from kuberpa_panel.database.pool import ArchiveUnavailableError
+
+log = logging.getLogger(__name__)
 
 COALESCE_SECONDS: Final = 0.25
 PING_SECONDS: Final = 10.0
@@ -119,8 +122,11 @@ class Stream:
     async def _run(self, source: Source) -> None:
         try:
             await source(self)
-        except Exception as error:  # noqa: BLE001  the stream's edge: the page hears of it, the log has the cause
+        except Exception as error:
+            # the stream's edge: the page hears of it, the log has the cause
             problem = problem_of(error)
+            if isinstance(problem, UnexpectedProblem):
+                log.exception("stream %s of %s failed", self.request.state.request_id, self.request.url.path)
             denied = problem.status in {401, 403, 404}
             await self.send(problem.detail, event="denied" if denied else "failed")
             await self.queue.put(None)
