@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down sync test lint fmt crds
+.PHONY: help up down sync test lint types fmt crds
 
 UV = $(or $(shell cli/tools/find-uv),$(error uv is needed))
 RUN = $(UV) run --no-sync
@@ -29,8 +29,11 @@ test: sync ## Run all tests (a selection: make test ARGS="tests/unit -k schedule
 lint: sync ## Check style, formatting, types and the layers
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	$(RUN) mypy $(SOURCES)
 	$(RUN) lint-imports
+	$(MAKE) --no-print-directory types
+
+types: sync ## Check types alone
+	$(RUN) mypy $(SOURCES)
 
 fmt: sync ## Format, and fix what can be fixed
 	$(RUN) ruff check --fix .
