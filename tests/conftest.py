@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.cluster import REPOSITORY, Cluster, running
+from tests.support.faults import Night
 
 from kuberpa_cli.embedded.cluster import Layer
 
@@ -56,3 +57,22 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Everything that `kuberpa up` starts: operator, panel, local runtime, database."""
     with running(tmp_path_factory.mktemp("stack"), frozenset(Layer)) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
+    """Everything that `kuberpa up` starts, but operator and panel are the test's to arm, kill and start."""
+    with running(tmp_path_factory.mktemp("night"), frozenset(Layer) - {Layer.PROGRAMS}) as cluster:
+        night = Night(cluster, tmp_path_factory.mktemp("programs"))
+        night.start()
+        try:
+            yield night
+        finally:
+            night.stop()
+
+
+@pytest.fixture(scope="session")
+def worker(night: Night) -> str:
+    """A Linux robot of `night`, ready to work."""
+    night.robot("worker")
+    return "worker"

@@ -1,35 +1,20 @@
 """Crashes of operator and panel at every point where one would hurt: nothing is lost, nothing runs twice."""
 
 import itertools
-from collections.abc import Iterator
 from datetime import datetime
 
-import psutil
 import pytest
-from tests.support.cluster import Cluster, running
-from tests.support.faults import Night, eventually, manifest, shell
+from tests.support.faults import Night, eventually, manifest, processes_of, shell
 
 from kuberpa.failpoints import Failpoint
-from kuberpa_cli.embedded.cluster import Layer
 
 ROBOT = "worker"
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running(tmp_path_factory.mktemp("faults"), frozenset(Layer) - {Layer.PROGRAMS}) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def night(plain: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
-    night = Night(plain, tmp_path_factory.mktemp("night"))
-    night.start()
-    try:
-        night.robot(ROBOT)
-        yield night
-    finally:
-        night.stop()
+@pytest.fixture(autouse=True)
+def _robot(worker: str) -> None:
+    """Every test here needs the robot."""
+    assert worker == ROBOT
 
 
 def name_of(point: Failpoint) -> str:
@@ -155,15 +140,3 @@ def children(night: Night, schedule: str) -> list[tuple[datetime, str, str]]:
         )
         for item in items
     ]
-
-
-def processes_of(uid: str) -> list[int]:
-    """Every process that carries the mark of a run of this item."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("KUBERPA_RUN", "").startswith(uid):
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import yaml
 from tests.support.cluster import Cluster
 
@@ -28,7 +29,9 @@ from kuberpa_cli.embedded.part import Part
 from kuberpa_cli.embedded.parts import programs
 
 T = TypeVar("T")
-DEADLINE = 60.0
+DEADLINE = 90.0
+LOST_AFTER = 12
+"""Seconds without a connection after which an item is Lost; short, so that a test can outlast it."""
 
 
 def eventually(question: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
@@ -91,7 +94,7 @@ class Night:
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster = cluster
-        self._folder = folder
+        self.folder = folder
         self.ledger_file = Path(tempfile.mkdtemp(prefix="kuberpa-ledger-")) / "ledger"
         self.ledger_file.parent.chmod(0o755)
         self.ledger_file.touch()
@@ -102,7 +105,8 @@ class Night:
         }
 
     def _keeper(self, part: Part) -> Keeper:
-        return Keeper(part, self._folder / f"{part.name}.log", dict(os.environ))
+        environment = {**os.environ, "KUBERPA_LOST_AFTER_SECONDS": str(LOST_AFTER)}
+        return Keeper(part, self.folder / f"{part.name}.log", environment)
 
     def start(self) -> None:
         for keeper in self.keepers.values():
@@ -120,12 +124,16 @@ class Night:
         keeper.extra = {"KUBERPA_FAILPOINT": point, "KUBERPA_FAILPOINT_ONCE": str(self._once(point))}
         keeper.start()
 
+    def passes(self, seconds: float) -> None:
+        """Let time pass, where time passing is what is tested."""
+        threading.Event().wait(seconds)
+
     def crashed(self, point: Failpoint) -> None:
         """The armed point was reached, and the process died there."""
         eventually(self._once(point).exists, f"{point} is reached")
 
     def _once(self, point: Failpoint) -> Path:
-        return self._folder / f"once-{point}"
+        return self.folder / f"once-{point}"
 
     # Objects
 
@@ -177,3 +185,15 @@ def manifest(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
 def shell(script: str, **spec: Any) -> dict[str, Any]:
     """Spec of an ActivityItem that runs a shell script."""
     return {"def": "os.command", "input": {"args": [["sh", "-c", script]]}, **spec}
+
+
+def processes_of(uid: str) -> list[int]:
+    """Every process that carries the mark of a run of this item."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("KUBERPA_RUN", "").startswith(uid):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
