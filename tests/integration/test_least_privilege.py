@@ -1,0 +1,171 @@
+"""Each account's Role holds what its process does, and nothing else: the API server's audit log is the witness."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.support.cluster import Cluster, running
+from tests.support.faults import Night, eventually, manifest, shell
+
+from kuberpa_cli.embedded.cluster import Layer
+
+NAMESPACE = "kuberpa-system"
+ACCOUNTS = ("kuberpa-operator", "kuberpa-panel")
+BUILT_IN_GROUPS = {"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"}
+
+
+@dataclass(frozen=True, order=True)
+class Right:
+    """One verb on one resource, subresource included."""
+
+    group: str
+    resource: str
+    verb: str
+
+
+@pytest.fixture(scope="module")
+def exercised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster in which operator and panel have done everything they ever do."""
+    with running(tmp_path_factory.mktemp("rights"), frozenset(Layer) - {Layer.PROGRAMS}) as cluster:
+        night = Night(cluster, tmp_path_factory.mktemp("night"))
+        night.start()
+        try:
+            exercise(night)
+            yield cluster
+        finally:
+            night.stop()
+
+
+def exercise(night: Night) -> None:
+    """Everything that makes operator and panel call the API server."""
+    night.robot("worker")
+    night.item("runs", "worker", "sleep 0.3", ttlSecondsAfterFinished=1)
+    night.item("stops", "worker", "exec sleep 300")
+    night.ends("stops", "Running")
+    night.cluster.kubectl("patch", "ai", "stops", "--type=merge", "-p", '{"spec":{"desiredState":"Stop"}}')
+    night.ends("stops", "Stopped")
+    eventually(lambda: not night.get("activityitem", "runs"), "a finished item is deleted")
+    action = {"activity": {"spec": shell("exec sleep 300", robotRef={"name": "worker"})}}
+    spec = {"schedules": ["*/2 * * * * *"], "concurrencyPolicy": "Replace", "action": action}
+    night.apply(manifest("Schedule", "replaces", spec))
+    eventually(
+        lambda: any(
+            item.get("status", {}).get("phase") == "Stopped"
+            for item in night.objects("activityitems", "-l", "kuberpa.dev/schedule=replaces")
+        ),
+        "a firing replaces the one before",
+    )
+    night.cluster.kubectl("delete", "schedule", "replaces")
+    night.cluster.kubectl(
+        "patch", "robot", "worker", "--type=merge", "-p", '{"spec":{"runtime":{"linuxPod":{"image":"other:1"}}}}'
+    )
+    before = night.get("pod", "robot-worker")["metadata"]["uid"]
+    eventually(lambda: night.get("pod", "robot-worker").get("metadata", {}).get("uid", before) != before, "a new pod")
+    names_that_are_taken(night)
+    through_the_panel(night)
+
+
+def names_that_are_taken(night: Night) -> None:
+    """A pod and a ServiceAccount of somebody else bear the names that a robot's would have."""
+    night.cluster.kubectl("create", "serviceaccount", "robot-taken")
+    night.cluster.kubectl("run", "robot-taken", "--image=other:1")
+    night.apply(manifest("Robot", "taken", {"runtime": {"linuxPod": {}}}))
+    eventually(
+        lambda: (
+            "NameTaken" in {c["reason"] for c in night.get("robot", "taken").get("status", {}).get("conditions", [])}
+        ),
+        "the robot says that its names are taken",
+    )
+
+
+def through_the_panel(night: Night) -> None:
+    """What people do by REST: sign in by token, run, stop."""
+    night.cluster.kubectl("create", "serviceaccount", "anna")
+    night.cluster.kubectl(
+        "create", "rolebinding", "anna", "--clusterrole=kuberpa-admin", "--serviceaccount=default:anna"
+    )
+    panel = Panel(night, night.cluster.kubectl("create", "token", "anna").strip())
+    eventually(lambda: panel.call("GET", "/api/v1/robots?namespace=default"), "the panel answers")
+    body = {"namespace": "default", "spec": shell("exec sleep 300", robotRef={"name": "worker"})}
+    created = panel.call("POST", "/api/v1/activities", body)
+    name = created["name"]
+    night.ends(name, "Running")
+    panel.call("POST", f"/api/v1/activities/default/{name}/kill")
+    night.ends(name, "Killed")
+
+
+class Panel:
+    """A client of the panel's REST API."""
+
+    def __init__(self, night: Night, token: str) -> None:
+        self._url, self._token = night.cluster.panel_url, token
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        import urllib.error  # noqa: PLC0415
+        import urllib.request  # noqa: PLC0415
+
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data=data, headers=headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return json.loads(response.read() or b"{}")
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from error
+
+
+def granted(cluster: Cluster, account: str) -> set[Right]:
+    """What the chart's roles give an account."""
+    roles = [
+        *yaml.safe_load(
+            cluster.kubectl("get", "clusterroles", "-o", "yaml", f"--field-selector=metadata.name={account}")
+        )["items"],
+        *yaml.safe_load(cluster.kubectl("get", "roles", "-n", NAMESPACE, "-o", "yaml"))["items"],
+    ]
+    return {
+        Right(group, resource, verb)
+        for role in roles
+        if role["metadata"]["name"] == account
+        for rule in role["rules"]
+        for group in rule.get("apiGroups", [""])
+        for resource in rule.get("resources", [])
+        for verb in rule["verbs"]
+    }
+
+
+def audited(cluster: Cluster, account: str) -> Iterator[tuple[Right, int]]:
+    """What an account asked of the API server, with the status it was answered."""
+    user = f"system:serviceaccount:{NAMESPACE}:{account}"
+    log: Path = cluster.site.paths.logs / "audit.log"
+    for line in log.read_text().splitlines():
+        event = json.loads(line)
+        reference = event.get("objectRef")
+        if event["user"]["username"] != user or reference is None or event["stage"] == "RequestReceived":
+            continue
+        resource = "/".join(filter(None, (reference["resource"], reference.get("subresource"))))
+        if resource not in BUILT_IN_GROUPS:
+            code = event.get("responseStatus", {}).get("code", 200)
+            yield Right(reference.get("apiGroup", ""), resource, event["verb"]), code
+
+
+VIRTUAL = {
+    Right("kuberpa.dev", "robots/run", "create"),
+    Right("kuberpa.dev", "robots/stop", "create"),
+}
+"""Asked about by the admission policies on behalf of the account, so never in the audit log."""
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_an_account_is_never_denied(exercised: Cluster, account: str) -> None:
+    assert sorted({right for right, code in audited(exercised, account) if code == 403}) == []
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_an_account_holds_no_right_that_it_does_not_use(exercised: Cluster, account: str) -> None:
+    used = {right for right, _ in audited(exercised, account)}
+    assert used, "the audit log knows the account"
+    assert [str(right) for right in sorted(granted(exercised, account) - used - VIRTUAL)] == []
