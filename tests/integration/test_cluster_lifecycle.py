@@ -184,6 +184,7 @@ def test_robots_end_with_a_killed_supervisor(place: Place) -> None:
     eventually(lambda: not place.processes(), "every process is gone", 15)
 
 
+@pytest.mark.timeout(900)  # two full starts on a machine that may be busy
 def test_the_whole_cluster_by_its_commands(place: Place) -> None:
     assert place.kuberpa("status").returncode == 1
     assert "is not ready" in place.kuberpa("env").stderr

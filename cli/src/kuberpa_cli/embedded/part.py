@@ -31,7 +31,7 @@ class Part:
     user: User | None = None
     prepare: Callable[[], Awaitable[None]] = nothing
     probe: Probe = no_probe
-    ready_seconds: float = 60
+    ready_seconds: float = 180
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 15
 
