@@ -15,7 +15,7 @@ from kuberpa_operator.core.dispatch import Dispatcher
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.pod import PodSettings, render_pod
 from kuberpa_operator.core.presence import Presence
-from kuberpa_operator.core.robot import Setback
+from kuberpa_operator.core.setback import Setback
 from kuberpa_operator.world import Key, World, owner_schedule
 
 

@@ -23,7 +23,7 @@ from kuberpa_operator.adapters.events import Subject
 from kuberpa_operator.adapters.metrics import Metrics
 from kuberpa_operator.core import activity, robot, schedule
 from kuberpa_operator.core.effects import CreatePod, Decision, Effect, Fire, Kind, rule_name
-from kuberpa_operator.core.robot import Setback
+from kuberpa_operator.core.setback import Setback
 from kuberpa_operator.perform import NameTakenError, Performer
 from kuberpa_operator.queue import WorkQueue
 from kuberpa_operator.report import RESOURCES, Reporter

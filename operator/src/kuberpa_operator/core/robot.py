@@ -21,29 +21,12 @@ from kuberpa_operator.core.pod import (
     render_service_account,
     template_hash,
 )
+from kuberpa_operator.core.setback import Setback
 
 COUNTS_EVERY: Final = timedelta(seconds=1)
 """Counts, and the flip between Idle and Busy, are written at most this often, and late by this much."""
-FIRST_BACKOFF: Final = timedelta(seconds=1)
-MAX_BACKOFF: Final = timedelta(minutes=5)
 INSTALLING: Final = "packages are being installed"
 P = RobotPhase
-
-
-@dataclass(frozen=True, slots=True)
-class Setback:
-    """How often in a row creating or keeping a pod went wrong, and how it did last."""
-
-    count: int
-    at: datetime
-    reason: Reason
-    message: str
-
-    @property
-    def over_at(self) -> datetime:
-        """When to try again: 1 s after the first, doubling up to 5 min."""
-        doublings: int = min(self.count - 1, 12)
-        return self.at + min(FIRST_BACKOFF * (1 << doublings), MAX_BACKOFF)
 
 
 @dataclass(frozen=True, slots=True)
