@@ -10,6 +10,7 @@ from typing import Any, Final
 from kuberpa.activity import FINAL_PHASES, ActivityItemSpec, ActivityPhase
 from kuberpa.lifecycle import TRANSITIONS
 from kuberpa.names import ROBOT_NAME_MAX
+from kuberpa.workqueue import QUEUE_NAME_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,25 @@ RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
             ),
         ),
         "spec.action.activity.spec.robotSelector.matchExpressions[]": (_REQUIREMENT,),
+    },
+    "WorkQueue": {
+        "": (
+            name_at_most(QUEUE_NAME_MAX),
+            *(
+                Rule(
+                    rule=f"!has(self.spec.{chain}) || self.spec.{chain}.queueRef.name != self.metadata.name",
+                    message="must name another queue: an item would follow itself for ever",
+                    field=f"spec.{chain}",
+                )
+                for chain in ("onSuccess", "onFailure")
+            ),
+            Rule(
+                rule="!has(self.spec.deadLetter) || !has(self.spec.deadLetter.queueRef) || "
+                "self.spec.deadLetter.queueRef.name != self.metadata.name",
+                message="must name another queue; without queueRef items stay in this one as DeadLettered",
+                field="spec.deadLetter",
+            ),
+        ),
     },
 }
 

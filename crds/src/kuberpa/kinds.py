@@ -7,6 +7,7 @@ from kuberpa.activity import ActivityItem
 from kuberpa.model import Model
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
+from kuberpa.workqueue import WorkQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Column:
     name: str
     path: str
     description: str
-    type: Literal["string", "integer", "boolean", "date"] = "string"
+    type: Literal["string", "integer", "number", "boolean", "date"] = "string"
     wide: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -99,6 +100,31 @@ KINDS: Final = (
             Column(
                 "Message", '.status.conditions[?(@.type=="Ready")].message', "Why it can or cannot fire.", wide=True
             ),
+        ),
+    ),
+    Kind(
+        model=WorkQueue,
+        plural="workqueues",
+        short_name="wq",
+        columns=(
+            Column("Ready", ".status.items.ready", "Items that could be handed out now.", "integer"),
+            Column("Deferred", ".status.items.deferred", "Items that wait for a time.", "integer"),
+            Column("Leased", ".status.items.leased", "Items with a robot.", "integer"),
+            Column("Succeeded", ".status.items.succeeded", "Items that are done.", "integer"),
+            Column("Dead", ".status.items.deadLettered", "Items whose attempts are used up.", "integer"),
+            Column("Oldest", ".status.oldestReadyAt", "Time since the oldest ready item was added.", "date"),
+            Column("P90", ".status.forecast.p90At", "When the backlog is finished in nine cases of ten."),
+            Column("Paused", ".spec.paused", "Whether and how it is held."),
+            _AGE,
+            Column("App", ".status.items.failed.application", "Items that failed technically.", "integer", wide=True),
+            Column(
+                "Business", ".status.items.failed.business", "Items that failed by their data.", "integer", wide=True
+            ),
+            Column("Rate", ".status.ratePerMinute", "Items finished a minute.", "number", wide=True),
+            Column(
+                "Risk", '.status.conditions[?(@.type=="SLAAtRisk")].status', "Whether the SLA is at risk.", wide=True
+            ),
+            Column("Message", '.status.conditions[?(@.type=="Ready")].message', "Why it works or not.", wide=True),
         ),
     ),
 )

@@ -21,6 +21,7 @@ FREE_FORM = {
     "spec.action.activity.spec.input.args[]",
     "spec.action.activity.spec.input.kwargs",
     "status.result",
+    "spec.payloadSchema",
 }
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -122,6 +123,7 @@ def test_the_schema_defaults_what_the_model_defaults(kind: Kind) -> None:
             "schedules": ["@daily"],
             "action": {"activity": {"spec": {"robotRef": {"name": "r"}, "def": "os.command"}}},
         },
+        "WorkQueue": {},
     }[kind.name]
     served = defaulted(spec, bare)
     assert served != bare
@@ -173,7 +175,7 @@ def test_columns_and_selectors_name_fields_that_exist(kind: Kind) -> None:
 def test_the_kind_is_found_by_its_category_and_short_name(kind: Kind) -> None:
     names = generate.definition(kind)["spec"]["names"]
     assert names["categories"] == ["kuberpa"]
-    assert {"robots": "robot", "activityitems": "ai", "schedules": "sched"}[kind.plural] in {
+    assert {"robots": "robot", "activityitems": "ai", "schedules": "sched", "workqueues": "wq"}[kind.plural] in {
         names["singular"],
         *names["shortNames"],
     }
