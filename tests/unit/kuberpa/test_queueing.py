@@ -3,21 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kuberpa.queueing import (
+from kuberpa.itemstate import (
     ENDED_STATES,
     ITEM_TRANSITIONS,
-    MAX_PAYLOAD_BYTES,
     WAITING_STATES,
-    AddItem,
-    Complete,
     ItemEvent,
     ItemState,
     ItemTransitionError,
-    QueueItem,
-    Renew,
-    Take,
     advance_item,
 )
+from kuberpa.queueing import MAX_PAYLOAD_BYTES, AddItem, Complete, QueueItem, Renew, Take
 
 events = st.lists(st.sampled_from(ItemEvent), max_size=60)
 

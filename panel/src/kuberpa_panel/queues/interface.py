@@ -36,7 +36,7 @@ from kuberpa_panel.services.access import User
 
 
 def robot_principal(namespace: str, robot: str) -> User:
-    """The user as whom a robot's agent acts: the ServiceAccount of its pod, to which or to whose group rights are bound."""
+    """The user as whom a robot's agent acts: its pod's ServiceAccount, to which or to whose group rights are bound."""
     groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
     return User(name=f"system:serviceaccount:{namespace}:{service_account_name(robot)}", groups=groups)
 
