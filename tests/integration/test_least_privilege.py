@@ -96,6 +96,21 @@ def through_the_panel(night: Night) -> None:
     night.ends(name, "Running")
     panel.call("POST", f"/api/v1/activities/default/{name}/kill")
     night.ends(name, "Killed")
+    a_work_item(night, panel)
+
+
+def a_work_item(night: Night, panel: "Panel") -> None:
+    """An item of a work queue comes, is counted in status, and is worked on."""
+    night.apply(manifest("WorkQueue", "letters", {}))
+    queue = "/api/v1/queues/default/letters"
+    eventually(lambda: panel.call("GET", "/api/v1/queues?namespace=default"), "the panel knows the queue")
+    panel.call("POST", f"{queue}/items", {"payload": {"to": "Anna"}})
+    eventually(
+        lambda: night.get("workqueue", "letters").get("status", {}).get("items", {}).get("ready") == 1,
+        "the item is counted",
+    )
+    item = panel.call("POST", f"{queue}/take", {})["item"]
+    panel.call("POST", f"{queue}/items/{item['id']}/complete", {"token": item["lease"]["token"]})
 
 
 class Panel:

@@ -9,29 +9,39 @@ from tests.support.resources import created, manifest, patch_status, unique
 
 READ = ("get", "list", "watch")
 WRITE = ("create", "update", "patch", "delete")
-KINDS = ("robots", "activityitems", "schedules")
+KINDS = ("robots", "activityitems", "schedules", "workqueues")
 STATUSES = tuple(f"{kind}/status" for kind in KINDS)
 RIGHTS = ("robots/run", "robots/stop")
+ITEMS = ("get", "list", "create", "take", "requeue", "delete")
+"""Verbs on workqueues/items: what the panel asks about."""
 
 ALLOWED: dict[str, set[tuple[str, str]]] = {
-    "kuberpa-viewer": {*product(READ, KINDS), ("get", "activityitems/log")},
+    "kuberpa-viewer": {
+        *product(READ, KINDS),
+        ("get", "activityitems/log"),
+        *product(("get", "list"), ["workqueues/items"]),
+    },
     "kuberpa-operate": {
         *product(READ, KINDS),
         ("get", "activityitems/log"),
         *product(WRITE, ["activityitems"]),
         *product(["create"], RIGHTS),
+        *product(set(ITEMS) - {"take"}, ["workqueues/items"]),
     },
     "kuberpa-admin": {
         *product(READ, KINDS),
         ("get", "activityitems/log"),
         *product(WRITE, KINDS),
         *product(["create"], RIGHTS),
+        *product(ITEMS, ["workqueues/items"]),
     },
+    "kuberpa-queue-worker": {*product(("create", "take"), ["workqueues/items"])},
 }
 ASKED = (
     *product((*READ, *WRITE), (*KINDS, *STATUSES)),
     *product(["create"], (*RIGHTS, "robots/other")),
     ("get", "activityitems/log"),
+    *product(ITEMS, ["workqueues/items"]),
 )
 OTHERS = (("get", "secrets"), ("create", "pods"), ("create", "rolebindings"), ("patch", "leases"))
 

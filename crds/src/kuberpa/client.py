@@ -113,6 +113,7 @@ class Resource:
 ROBOTS: Final = Resource("robots", "Robot")
 ACTIVITY_ITEMS: Final = Resource("activityitems", "ActivityItem")
 SCHEDULES: Final = Resource("schedules", "Schedule")
+WORK_QUEUES: Final = Resource("workqueues", "WorkQueue")
 PODS: Final = Resource("pods", "Pod", "", "v1")
 SERVICE_ACCOUNTS: Final = Resource("serviceaccounts", "ServiceAccount", "", "v1")
 SECRETS: Final = Resource("secrets", "Secret", "", "v1")

@@ -5,7 +5,7 @@ names item and token; a token that is not the item's present one is refused with
 """
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -21,6 +21,8 @@ MAX_BULK_ROWS: Final = 10_000
 MAX_WAIT_SECONDS: Final = 60
 MAX_CHAIN: Final = 16
 """Queues that one piece of work may pass by onSuccess, onFailure and deadLetter."""
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 MAX_REDRIVES: Final = 100
 """How often one piece of work may be sent back."""
 
@@ -37,6 +39,8 @@ def _printable(value: str) -> str:
 def _zoned(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("needs a zone, for example 2026-01-31T09:00:00Z")
+    if not _EARLIEST <= value <= _LATEST:
+        raise ValueError(f"must be between the years {_EARLIEST.year} and {_LATEST.year}")
     return value
 
 
@@ -54,7 +58,7 @@ def _within_limit(value: Any) -> Any:
 
 When = Annotated[Instant, AfterValidator(_zoned)]
 Text = Annotated[str, AfterValidator(_printable)]
-ItemId = Annotated[str, Field(min_length=1, max_length=19, pattern=r"^[1-9][0-9]*$")]
+ItemId = Annotated[str, Field(min_length=1, max_length=18, pattern=r"^[1-9][0-9]*$")]
 """A number as a text: JavaScript would round it."""
 Token = Annotated[int, Field(ge=1, le=2**53)]
 Key = Annotated[Text, Field(max_length=200)]

@@ -16,4 +16,9 @@ STARTS: Final = Counter("kuberpa_panel_starts_total", "Attempts sent to agents."
 LINES_STORED: Final = Counter("kuberpa_panel_log_lines_total", "Lines of output stored.")
 INGEST_BACKLOG: Final = Gauge("kuberpa_panel_ingest_backlog_bytes", "What agents sent and is not stored yet.")
 INGEST_REFUSED: Final = Counter("kuberpa_panel_ingest_refused_total", "Entries that the archive refused.")
+FORECASTS: Final = Counter(
+    "kuberpa_panel_queue_forecasts_total",
+    "Forecasts of queues, by whether the truth fell inside.",
+    ["quantile", "truth"],
+)
 ARCHIVE_AVAILABLE: Final = Gauge("kuberpa_panel_archive_available", "1 while the database can be used.")

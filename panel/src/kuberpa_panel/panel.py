@@ -20,8 +20,13 @@ from kuberpa_panel.archive import ArchiveLoop
 from kuberpa_panel.database import reads
 from kuberpa_panel.database.notifications import Notifications
 from kuberpa_panel.database.pool import Database
+from kuberpa_panel.queues.keeper import Keeper
+from kuberpa_panel.queues.projection import Projection
+from kuberpa_panel.queues.service import QueueService
+from kuberpa_panel.queues.vault import Vault
 from kuberpa_panel.replica import ReplicaLease
 from kuberpa_panel.services import Services, build
+from kuberpa_panel.services.access import Access
 from kuberpa_panel.settings import Settings
 from kuberpa_panel.watch import WatchCache
 
@@ -29,6 +34,8 @@ log = logging.getLogger(__name__)
 
 RESTART_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 5.0
+QUEUE_TUNING: Final = {"jit": "off", "enable_seqscan": "off", "enable_bitmapscan": "off"}
+"""Every statement about queue items has its index; plans made while a table was empty must not scan a full one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,9 @@ async def running(settings: Settings) -> AsyncIterator[Panel]:
         cache = WatchCache(cluster, settings.watch_namespaces)
         database = Database(settings.database_url)
         notifications = Notifications(database)
+        access = Access(cluster)
+        queue_rows = Database(settings.database_url, tuning=QUEUE_TUNING)
+        queues = QueueService(access, cache, queue_rows, Vault(settings.queue_keys_dir))
         ingest = Ingest(database)
         lease = ReplicaLease(cluster, settings.namespace, settings.replica)
         hub = Hub(cluster, cache, lease.name)
@@ -76,10 +86,14 @@ async def running(settings: Settings) -> AsyncIterator[Panel]:
             "hub": hub.run,
             "sweep": hub.sweep,
             "archive": ArchiveLoop(cluster, cache, database, ingest).run,
+            "queue rows": queue_rows.run,
+            "queue bell": queues.bell.run,
+            "queue rules": queues.run,
+            "queue keeper": Keeper(cache, queue_rows, queues, Projection(cluster, cache, queue_rows)).run,
         }
         tasks = [asyncio.create_task(_keep(name, loop), name=name) for name, loop in loops.items()]
         try:
-            services = build(cluster, cache, database, notifications)
+            services = build(access, cluster, cache, database, notifications, queues)
             yield Panel(settings, cluster, cache, database, notifications, hub, endpoint, services)
         finally:
             hub.close_all()

@@ -20,6 +20,7 @@ VARIABLES: Final = {
     "KUBERPA_REPLICA": "unique name of this replica (default: the host name)",
     "KUBERPA_DATABASE_URL_FILE": "file that holds the PostgreSQL URL (required)",
     "KUBERPA_SESSION_KEY_FILE": "file that holds the key, 32 bytes or more, that signs sessions",
+    "KUBERPA_QUEUE_KEYS_DIR": "folder of keys that encrypt secret fields of work items, one file a key",
     "KUBERPA_TLS_CERT_FILE": "certificate chain; together with the key the panel serves HTTPS",
     "KUBERPA_TLS_KEY_FILE": "private key of the certificate",
     "KUBERPA_LOST_AFTER_SECONDS": "how long an agent may be away before its work is lost (default 60)",
@@ -37,6 +38,7 @@ class Settings:
 
     database_url_file: Path
     session_key_file: Path | None = None
+    queue_keys_dir: Path | None = None
     kubeconfig: Path | None = None
     namespace: str = "kuberpa-system"
     watch_namespaces: tuple[str, ...] = ()
@@ -62,6 +64,7 @@ class Settings:
         return cls(
             database_url_file=database,
             session_key_file=_path(env, "KUBERPA_SESSION_KEY_FILE"),
+            queue_keys_dir=_folder(env, "KUBERPA_QUEUE_KEYS_DIR"),
             kubeconfig=Path(env["KUBECONFIG"]) if env.get("KUBECONFIG") else None,
             namespace=env.get("KUBERPA_NAMESPACE") or "kuberpa-system",
             watch_namespaces=tuple(filter(None, map(str.strip, env.get("KUBERPA_WATCH_NAMESPACES", "").split(",")))),
@@ -105,6 +108,15 @@ def _path(env: Mapping[str, str], name: str) -> Path | None:
         return None
     if not Path(value).is_file():
         raise SettingsError(f"{name}: there is no file {value}")
+    return Path(value)
+
+
+def _folder(env: Mapping[str, str], name: str) -> Path | None:
+    value = env.get(name)
+    if not value:
+        return None
+    if not Path(value).is_dir():
+        raise SettingsError(f"{name}: there is no folder {value}")
     return Path(value)
 
 

@@ -1,5 +1,6 @@
 """The REST API and what it shares with the pages: queries, actions, identity, rights."""
 
+from kuberpa_panel.api.queues import router as queues
 from kuberpa_panel.api.routes import router
 
-__all__ = ["router"]
+__all__ = ["queues", "router"]

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kuberpa.client import ApiError
+from kuberpa.queueing import QueueError
 from kuberpa_panel.api.problems import (
     MEDIA_TYPE,
     FieldError,
@@ -19,6 +20,7 @@ from kuberpa_panel.api.problems import (
     Problem,
     UnavailableProblem,
     from_api_error,
+    of_queue_error,
 )
 from kuberpa_panel.database.pool import ArchiveUnavailableError
 
@@ -49,6 +51,8 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911  one a kind
             return from_api_error(error)
         case ArchiveUnavailableError():
             return UnavailableProblem(ARCHIVE_AWAY, retry_after=2)
+        case QueueError():
+            return of_queue_error(error)
         case RequestValidationError():
             errors = tuple(FieldError(_field(each["loc"]), each["msg"]) for each in error.errors())
             return InvalidProblem("The request is not valid.", errors=errors)
@@ -80,7 +84,7 @@ def install(app: FastAPI, render_page: Render) -> Answer:
         body = problem.to_json(request_id)
         return JSONResponse(body, problem.status, headers=problem.headers(), media_type=MEDIA_TYPE)
 
-    for kind in (Problem, ApiError, ArchiveUnavailableError, RequestValidationError, HTTPException):
+    for kind in (Problem, QueueError, ApiError, ArchiveUnavailableError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)
     return answer
 

@@ -11,7 +11,7 @@ Problem
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from kuberpa.client import (
     ApiError,
@@ -21,6 +21,7 @@ from kuberpa.client import (
     NotFoundError,
     UnavailableError,
 )
+from kuberpa.queueing import QueueError, QueueErrorCode
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -72,9 +73,11 @@ class Problem(Exception):  # noqa: N818  RFC 9457's own word
         errors: tuple[FieldError, ...] = (),
         right: Right | None = None,
         retry_after: int | None = None,
+        code: str = "",
     ) -> None:
         super().__init__(detail)
         self.detail, self.errors, self.right, self.retry_after = detail, errors, right, retry_after
+        self.code = code
 
     @property
     def kind(self) -> str:
@@ -94,6 +97,8 @@ class Problem(Exception):  # noqa: N818  RFC 9457's own word
             "detail": self.detail,
             "requestId": request_id,
         }
+        if self.code:
+            body["code"] = self.code
         if self.errors:
             body["errors"] = [{"field": error.field, "message": error.message} for error in self.errors]
         if self.right:
@@ -178,3 +183,22 @@ def from_api_error(error: ApiError) -> Problem:
 def _causes(error: ApiError) -> tuple[FieldError, ...]:
     causes = error.body.get("details", {}).get("causes") or []
     return tuple(FieldError(cause.get("field", ""), cause.get("message", "")) for cause in causes)
+
+
+_OF_CODE: Final[dict[QueueErrorCode, type[Problem]]] = {
+    QueueErrorCode.UNKNOWN_QUEUE: NotFoundProblem,
+    QueueErrorCode.UNKNOWN_ITEM: NotFoundProblem,
+    QueueErrorCode.LEASE_LOST: ConflictProblem,
+    QueueErrorCode.NOT_POSSIBLE: ConflictProblem,
+    QueueErrorCode.DUPLICATE_REFERENCE: ConflictProblem,
+    QueueErrorCode.INVALID: InvalidProblem,
+    QueueErrorCode.SCHEMA_VIOLATION: InvalidProblem,
+    QueueErrorCode.FORBIDDEN: ForbiddenProblem,
+    QueueErrorCode.UNAVAILABLE: UnavailableProblem,
+}
+
+
+def of_queue_error(error: QueueError) -> Problem:
+    """What a queue's refusal means for the caller; `code` in the body says which one."""
+    errors = tuple(FieldError(each.field, each.message) for each in error.errors)
+    return _OF_CODE[error.code](error.message, errors=errors, code=error.code)

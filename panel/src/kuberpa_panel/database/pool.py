@@ -7,7 +7,7 @@ async with database.connection() as c:    raises ArchiveUnavailableError, at onc
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -44,8 +44,10 @@ class ArchiveUnavailableError(Exception):
 class Database:
     """A pool that survives restarts of the server."""
 
-    def __init__(self, url: Callable[[], str]) -> None:
+    def __init__(self, url: Callable[[], str], tuning: Mapping[str, str] | None = None) -> None:
+        """`tuning`: settings of the server for these connections."""
         self._url = url
+        self._settings = {"application_name": "kuberpa-panel", **(tuning or {})}
         self._pool: Any = None
         self._ready = asyncio.Event()
         self._away = asyncio.Event()
@@ -99,7 +101,7 @@ class Database:
     async def connect_alone(self) -> Connection:
         """A connection outside the pool, for locks and notifications. Raises ArchiveUnavailableError."""
         try:
-            return await asyncpg.connect(self._url(), timeout=10, server_settings={"application_name": "kuberpa-panel"})
+            return await asyncpg.connect(self._url(), timeout=10, server_settings=self._settings)
         except Exception as error:
             if is_away(error) or isinstance(error, asyncpg.PostgresError):
                 raise ArchiveUnavailableError(describe(error)) from error
@@ -113,7 +115,7 @@ class Database:
                 max_size=POOL_SIZE,
                 timeout=10,
                 command_timeout=COMMAND_TIMEOUT,
-                server_settings={"application_name": "kuberpa-panel"},
+                server_settings=self._settings,
             )
             async with self._pool.acquire() as connection:
                 await migrate(connection)

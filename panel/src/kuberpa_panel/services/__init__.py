@@ -5,8 +5,9 @@
     services.history     History        what ended, attempts, results: from the archive
     services.output      Output         log lines, live tail, progress
     services.access      Access         who is this token, may that user do this
+    services.queues      Queues         items of work queues; asks for rights itself
 
-None of these functions checks rights but `Access`: the caller asks `access.authorize` first.
+None of these functions checks rights but `Access` and `Queues`: the caller asks `access.authorize` first.
 Errors: kuberpa.client.ApiError and its kinds from the API server, with its message;
 ArchiveUnavailableError while the database is away; CursorError and InputError for what the client sent.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from kuberpa.client import Cluster
 from kuberpa_panel.database.notifications import Notifications
 from kuberpa_panel.database.pool import Database
+from kuberpa_panel.queues.interface import Queues
 from kuberpa_panel.services.access import Access
 from kuberpa_panel.services.activities import Activities
 from kuberpa_panel.services.catalog import Catalog
@@ -33,20 +35,29 @@ class Services:
     history: History
     output: Output
     access: Access
+    queues: Queues
     cache: WatchCache
     """For live pages: `with services.cache.subscribe() as changes: async for batch in changes: …`."""
     database: Database
     """`database.available` says whether the archive can be used now."""
 
 
-def build(cluster: Cluster, cache: WatchCache, database: Database, notifications: Notifications) -> Services:
+def build(  # noqa: PLR0913, PLR0917  the parts of one replica
+    access: Access,
+    cluster: Cluster,
+    cache: WatchCache,
+    database: Database,
+    notifications: Notifications,
+    queues: Queues,
+) -> Services:
     """Services over these parts."""
     return Services(
         catalog=Catalog(cache, database),
         activities=Activities(cluster, cache),
         history=History(database),
         output=Output(database, notifications),
-        access=Access(cluster),
+        access=access,
+        queues=queues,
         cache=cache,
         database=database,
     )

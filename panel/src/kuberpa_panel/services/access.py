@@ -2,9 +2,8 @@
 
 import asyncio
 import hashlib
-import json
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final, TypeVar
 
 from kuberpa.client import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Cluster
@@ -31,7 +30,7 @@ class Access:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._known: OrderedDict[str, tuple[float, Any]] = OrderedDict()
+        self._known: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
 
     async def review_token(self, token: str) -> User | None:
         """Whose token this is, by TokenReview for the API server's own audience; None when it is not accepted.
@@ -61,29 +60,31 @@ class Access:
 
         E.g. authorize(user, "create", "robots", "run", "prod", "invoices"). Raises ApiError when it cannot be asked.
         """
-        attributes = {
-            "group": group,
-            "resource": resource,
-            "subresource": subresource,
-            "verb": verb,
-            "namespace": namespace,
-            "name": name,
-        }
-        spec = {
-            "user": user.name,
-            "uid": user.uid,
-            "groups": list(user.groups),
-            "extra": {key: list(values) for key, values in user.extra.items()},
-            "resourceAttributes": {key: value for key, value in attributes.items() if value},
-        }
+        extra = tuple(sorted(user.extra.items()))
+        key = (user.name, user.uid, user.groups, extra, group, resource, subresource, verb, namespace, name)
 
         async def ask() -> bool:
+            attributes = {
+                "group": group,
+                "resource": resource,
+                "subresource": subresource,
+                "verb": verb,
+                "namespace": namespace,
+                "name": name,
+            }
+            spec = {
+                "user": user.name,
+                "uid": user.uid,
+                "groups": list(user.groups),
+                "extra": {key: list(values) for key, values in user.extra.items()},
+                "resourceAttributes": {key: value for key, value in attributes.items() if value},
+            }
             body = await self._cluster.create(SUBJECT_ACCESS_REVIEWS, None, {"spec": spec})
             return bool(body.get("status", {}).get("allowed"))
 
-        return await self._cached(json.dumps(spec, sort_keys=True), ask)
+        return await self._cached(key, ask)
 
-    async def _cached(self, key: str, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _cached(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
         now = asyncio.get_running_loop().time()
         known = self._known.get(key)
         if known is not None and now - known[0] < CACHE_SECONDS:

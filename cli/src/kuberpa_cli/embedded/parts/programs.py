@@ -40,11 +40,16 @@ def panel(site: Site) -> Part:
     database, session = folder / "database-url", folder / "session-key"
     files.write(database, postgres.url(site.paths))
     if not session.exists():
-        files.write(session, secrets.token_bytes(32))
+        files.write(session, secrets.token_hex(32))
+    keys = folder / "queue-keys"
+    keys.mkdir(mode=0o700, exist_ok=True)
+    if not (keys / "default").exists():
+        files.write(keys / "default", secrets.token_hex(32))
     env = {
         **_common(site, PANEL_ACCOUNT, "1"),
         "KUBERPA_DATABASE_URL_FILE": str(database),
         "KUBERPA_SESSION_KEY_FILE": str(session),
+        "KUBERPA_QUEUE_KEYS_DIR": str(keys),
         "KUBERPA_LISTEN": f"{LOOPBACK}:{site.ports['panel']}",
     }
     ready = http(f"{site.panel_url}/readyz")

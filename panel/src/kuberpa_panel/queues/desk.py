@@ -1,0 +1,131 @@
+"""What every function of a work queue begins and ends with: rights, rules, the robots in line, and lost leases."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from kuberpa.itemstate import ItemState
+from kuberpa.queueing import FieldProblem, Held, QueueError, QueueErrorCode, Settled
+from kuberpa.workqueue import WorkQueue
+from kuberpa_panel.database.pool import Database
+from kuberpa_panel.queues import store
+from kuberpa_panel.queues.bell import Bell
+from kuberpa_panel.queues.lines import Line
+from kuberpa_panel.queues.numbers import Numbers
+from kuberpa_panel.queues.settling import Settler
+from kuberpa_panel.queues.store import Grant
+from kuberpa_panel.queues.vault import Vault
+from kuberpa_panel.services.access import Access, User
+from kuberpa_panel.watch import WatchCache
+
+
+class Desk:
+    """The parts that the service's functions share."""
+
+    def __init__(self, access: Access, cache: WatchCache, database: Database, vault: Vault) -> None:
+        self._access, self._cache, self._database, self._vault = access, cache, database, vault
+        self.numbers = Numbers()
+        self.settler = Settler(cache, self.numbers, vault)
+        self.bell = Bell(database, self._answer_bell)
+        self._lines: dict[int, Line] = {}
+        self._returning: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Let robots in line see that a queue was paused, opened or deleted, until cancelled."""
+        with self._cache.subscribe() as changes:
+            async for batch in changes:
+                for change in batch:
+                    number = self.numbers.known(change.namespace, change.name)
+                    if change.kind == "WorkQueue" and number is not None:
+                        self._answer_bell(number)
+
+    def ring(self, numbers: Iterable[int]) -> None:
+        """Wake who waits for what has become ready in these queues, after its transaction."""
+        for number in set(numbers):
+            self.bell.ring(number)
+
+    async def _enter(self, principal: User, verb: str, namespace: str, queue: str) -> WorkQueue:
+        """The queue, after Kubernetes has let the principal in. Raises QueueError."""
+        if not await self._access.authorize(principal, verb, "workqueues", "items", namespace, queue):
+            right = f"{verb} workqueues/items"
+            raise QueueError(
+                QueueErrorCode.FORBIDDEN,
+                f"{principal.name} needs the right to {right} on queue {queue} in namespace {namespace}. "
+                f"An administrator of the namespace grants it with a RoleBinding, robots' to kuberpa-queue-worker.",
+            )
+        return self._find(namespace, queue)
+
+    def _find(self, namespace: str, queue: str) -> WorkQueue:
+        found = self._cache.queues.get(namespace, queue)
+        if found is None:
+            raise QueueError(QueueErrorCode.UNKNOWN_QUEUE, f"There is no WorkQueue {queue} in namespace {namespace}.")
+        return found
+
+    async def _number(self, namespace: str, queue: str) -> int:
+        number = self.numbers.known(namespace, queue)
+        if number is None:
+            async with self._database.connection() as connection:
+                number = await self.numbers.of(connection, namespace, queue)
+        return number
+
+    def _clear(self, namespace: str, queue: str) -> Any:
+        return partial(self._vault.open, place=f"{namespace}/{queue}")
+
+    def _line(self, number: int, namespace: str, queue: str) -> Line:
+        line = self._lines.get(number)
+        if line is None:
+
+            async def fetch(grants: Sequence[Grant]) -> list[Any]:
+                async with self._database.connection() as connection:
+                    return await store.take(connection, number, grants)
+
+            def is_open() -> bool:
+                return self._find(namespace, queue).spec.paused is None
+
+            line = self._lines[number] = Line(fetch, self._give_back, is_open)
+        return line
+
+    def _answer_bell(self, number: int | None) -> None:
+        for line in list(self._lines.values()) if number is None else filter(None, [self._lines.get(number)]):
+            line.ring()
+
+    def _give_back(self, row: Any) -> None:
+        """Return an item whose robot has gone before it had it."""
+        task = asyncio.create_task(self._return_unread(row))
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+
+    async def _return_unread(self, row: Any) -> None:
+        held = Held(id=str(row["id"]), token=row["token"])
+        async with self._database.connection() as connection, connection.transaction():
+            present = await self._held(connection, row["queue_id"], held)
+            if present is not None:
+                await store.hand_back(connection, present, None, row["leased_by"], "TakerGone")
+        self.bell.ring(row["queue_id"])
+
+    @staticmethod
+    async def _held(connection: Any, number: int, request: Held) -> Any:
+        """The row, locked, if this is the present lease of it."""
+        row = await store.locked(connection, number, int(request.id))
+        held = row is not None and row["token"] == request.token and row["state"] == ItemState.LEASED
+        return row if held else None
+
+    async def _explain(self, number: int, request: Held, same: frozenset[ItemState]) -> Settled:
+        """The answer that this request had before, when it is repeated. Raises QueueError for what is no repetition."""
+        async with self._database.connection() as connection:
+            row = await store.find(connection, number, int(request.id))
+        if row is None:
+            raise QueueError(QueueErrorCode.UNKNOWN_ITEM, f"The queue has no item {request.id}.")
+        if row["token"] == request.token and row["state"] in same:
+            state = ItemState(row["state"])
+            return Settled(id=request.id, state=state, reason=row["reason"], due_at=row["due_at"])
+        message = f"is not the present lease of item {request.id}, which is {row['state']} under token {row['token']}"
+        if row["state"] == ItemState.LEASED:
+            message += f", held by {json.dumps(row['holder'] or row['leased_by'])}"
+        raise QueueError(
+            QueueErrorCode.LEASE_LOST,
+            f"Token {request.token} {message}. Nothing was changed.",
+            (FieldProblem(field="token", message=message),),
+        )

@@ -1,0 +1,85 @@
+"""Pages of items, over both tables: the newest first, by ID."""
+
+from typing import Any, Final
+
+from kuberpa.itemstate import ENDED_STATES, ItemState
+from kuberpa.queueing import FieldProblem, ItemFilter, QueueError, QueueErrorCode
+from kuberpa_panel.queues.rows import SHOWN
+
+EXPORT_ROWS: Final = 500
+_ID_DIGITS: Final = 18
+
+
+def item_id(text: str) -> int:
+    """An item's ID from a path. Raises QueueError."""
+    if not text.isdecimal() or not text.isascii() or len(text) > _ID_DIGITS:
+        raise QueueError(QueueErrorCode.UNKNOWN_ITEM, f"{text[:40]!r} is no item's ID: those are numbers.")
+    return int(text)
+
+
+def unknown(queue: str, item: str) -> QueueError:
+    """There is no such item."""
+    return QueueError(QueueErrorCode.UNKNOWN_ITEM, f"Queue {queue} has no item {item}, or it is no longer kept.")
+
+
+def cursor_of(text: str) -> int | None:
+    """Where a page begins. Raises QueueError for what no page has given out."""
+    if not text:
+        return None
+    if not text.isdecimal() or not text.isascii() or len(text) > _ID_DIGITS:
+        message = "is not what a page before gave as nextCursor"
+        raise QueueError(
+            QueueErrorCode.INVALID, "The query is not valid.", (FieldProblem(field="cursor", message=message),)
+        )
+    return int(text)
+
+
+async def page(connection: Any, number: int, wanted: ItemFilter, before: int | None, limit: int) -> list[Any]:
+    """Rows that match, with IDs below `before`."""
+    rows: list[Any] = []
+    for table, finished in (("queue_items", "NULL::timestamptz"), ("queue_finished", "finished_at")):
+        ended = table == "queue_finished"
+        states = [state for state in wanted.state if (state in ENDED_STATES) == ended]
+        if wanted.state and not states:
+            continue
+        conditions, values = _conditions(wanted, states, before)
+        rows += await connection.fetch(
+            f"SELECT {SHOWN}, {finished} AS finished_at FROM {table} "  # noqa: S608  constants and numbered parameters
+            f"WHERE {' AND '.join(['queue_id = $1', *conditions])} ORDER BY id DESC LIMIT {limit:d}",
+            number,
+            *values,
+        )
+    rows.sort(key=lambda row: -row["id"])
+    return rows[:limit]
+
+
+def _conditions(wanted: ItemFilter, states: list[ItemState], before: int | None) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+
+    def add(condition: str, value: Any) -> None:
+        values.append(value)
+        conditions.append(condition.format(f"${len(values) + 1}"))
+
+    if before is not None:
+        add("id < {}", before)
+    if wanted.ids:
+        add("id = ANY({}::bigint[])", [int(each) for each in wanted.ids])
+    if states:
+        add("state = ANY({}::text[])", [state.value for state in states])
+        if ItemState.SUCCEEDED not in states and states[0] in ENDED_STATES:
+            conditions.append("state <> 'Succeeded'")
+    if wanted.error_class:
+        add("error_class = {}", wanted.error_class.value)
+    if wanted.reference:
+        add("reference LIKE {} AND reference <> ''", _like(wanted.reference))
+    if wanted.created_after:
+        add("created_at >= {}", wanted.created_after)
+    if wanted.created_before:
+        add("created_at < {}", wanted.created_before)
+    return conditions, values
+
+
+def _like(prefix: str) -> str:
+    escaped = prefix.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"{escaped}%"

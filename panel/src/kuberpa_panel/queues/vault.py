@@ -1,0 +1,119 @@
+"""Secret fields of payloads, encrypted with AES-256-GCM under a key that is mounted into the panel.
+
+The panel has no right to read Secrets: Kubernetes puts this one into its pod. A value is bound to queue and field, so
+that a row's ciphertext, moved elsewhere in the database, does not open.
+"""
+
+import base64
+import json
+import secrets
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from kuberpa.queueing import FieldProblem, QueueError, QueueErrorCode
+from kuberpa.workqueue import Encryption
+
+MARK: Final = "$kuberpa.dev/encrypted"
+HIDDEN: Final = "•••"
+KEY_MIN_BYTES: Final = 32
+_NONCE: Final = 12
+
+Change = Callable[[str, Any], Any]
+
+
+class Vault:
+    """Keys by the name of their file, read anew for each use because a mounted Secret may be rotated."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def seal(self, payload: dict[str, Any], encryption: Encryption | None, place: str) -> dict[str, Any]:
+        """The payload with its secret fields encrypted. Raises QueueError for a missing key or a forged field."""
+        if MARK in json.dumps(payload):
+            raise QueueError(
+                QueueErrorCode.INVALID,
+                "The item is not valid.",
+                (FieldProblem(field="payload", message=f"must not contain the field {MARK}"),),
+            )
+        if encryption is None:
+            return payload
+        cipher = self._cipher(encryption.key)
+
+        def encrypt(path: str, value: Any) -> Any:
+            nonce = secrets.token_bytes(_NONCE)
+            text = cipher.encrypt(nonce, json.dumps(value).encode(), f"{place}/{path}".encode())
+            return {MARK: f"{encryption.key}:{base64.b64encode(nonce + text).decode()}"}
+
+        return _at(payload, encryption.fields, encrypt)
+
+    def open(self, payload: dict[str, Any], place: str) -> dict[str, Any]:
+        """The payload in clear. Raises QueueError when a key is gone or a value was tampered with."""
+
+        def decrypt(path: str, value: Any) -> Any:
+            name, _, text = value[MARK].partition(":")
+            raw = base64.b64decode(text)
+            try:
+                clear = self._cipher(name).decrypt(raw[:_NONCE], raw[_NONCE:], f"{place}/{path}".encode())
+            except InvalidTag:
+                raise QueueError(
+                    QueueErrorCode.UNAVAILABLE, f"payload.{path} cannot be decrypted: key {name} is another one now"
+                ) from None
+            return json.loads(clear)
+
+        return _sealed(payload, decrypt) if self._has_secrets(payload) else payload
+
+    def hide(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """The payload for people: secret fields are dots."""
+        return _sealed(payload, lambda _, __: HIDDEN) if self._has_secrets(payload) else payload
+
+    @staticmethod
+    def _has_secrets(payload: dict[str, Any]) -> bool:
+        return MARK in repr(payload)
+
+    def _cipher(self, name: str) -> AESGCM:
+        path = None if self._folder is None else self._folder / name
+        if path is None or not path.is_file():
+            raise QueueError(
+                QueueErrorCode.UNAVAILABLE,
+                f"spec.encryption.key names {name}, which the Secret of queue keys (kuberpa-queue-keys) does not have",
+            )
+        raw = path.read_bytes()
+        if len(raw) < KEY_MIN_BYTES:
+            raise QueueError(
+                QueueErrorCode.UNAVAILABLE,
+                f"the queue key {name} has {len(raw)} bytes; use {KEY_MIN_BYTES} random ones or more",
+            )
+        return AESGCM(HKDF(SHA256(), 32, salt=None, info=b"kuberpa queue payload").derive(raw))
+
+
+def _at(payload: dict[str, Any], fields: tuple[str, ...], change: Change) -> dict[str, Any]:
+    """A copy with the values at these paths changed; a path that is not there is left out."""
+    changed = deepcopy(payload)
+    for path in fields:
+        *steps, last = path.split(".")
+        place: Any = changed
+        for step in steps:
+            place = place.get(step) if isinstance(place, dict) else None
+        if isinstance(place, dict) and last in place and not _is_sealed(place[last]):
+            place[last] = change(path, place[last])
+    return changed
+
+
+def _sealed(value: Any, change: Change, path: str = "") -> Any:
+    """A copy with every encrypted value changed."""
+    if _is_sealed(value):
+        return change(path, value)
+    if isinstance(value, dict):
+        return {key: _sealed(each, change, f"{path}.{key}".lstrip(".")) for key, each in value.items()}
+    return value
+
+
+def _is_sealed(value: Any) -> bool:
+    return isinstance(value, dict) and MARK in value
