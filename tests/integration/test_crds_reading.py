@@ -67,6 +67,7 @@ def test_get_says_what_a_robot_does(crds: Cluster) -> None:
     assert row.pop("AGE")
     assert row == {
         "NAME": name,
+        "DESIRED": "Running",
         "PHASE": "Busy",
         "READY": "True",
         "RUNNING": "1",
@@ -75,6 +76,7 @@ def test_get_says_what_a_robot_does(crds: Cluster) -> None:
     }
     wide = columns(crds, "robot", name, "-o", "wide")
     assert (wide["OS"], wide["AGENT"], wide["MESSAGE"]) == ("Debian 12", "0.1.0", "one activity runs")
+    assert wide["CONTROL"] == "Auto"
 
 
 def test_get_says_where_an_activity_is(crds: Cluster) -> None:

@@ -96,6 +96,12 @@ def through_the_panel(night: Night) -> None:
     night.ends(name, "Running")
     panel.call("POST", f"/api/v1/activities/default/{name}/kill")
     night.ends(name, "Killed")
+    for action, phase in (("pause", "Paused"), ("stop", "Stopped")):
+        panel.call("POST", f"/api/v1/robots/default/worker/{action}")
+        eventually(
+            lambda phase=phase: night.get("robot", "worker")["status"]["phase"] == phase,  # type: ignore[misc]
+            f"the robot is {phase}",
+        )
     a_work_item(night, panel)
 
 

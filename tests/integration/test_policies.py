@@ -45,6 +45,10 @@ OPERATES = User("operates")
 ADMIN = User("admin")
 
 
+# May patch robots, and has no right to stop one.
+PATCHES = User("patches")
+
+
 @pytest.fixture(scope="module")
 def policed(installed: Cluster) -> Cluster:
     """A cluster whose policies are enforced, with three ordinary users in the namespace default."""
@@ -56,6 +60,9 @@ def policed(installed: Cluster) -> Cluster:
         installed.kubectl(*role, f"{right}s-mine", "--verb=create", resource, "--resource-name=mine")
         installed.kubectl(*bind, f"{right}s-mine", f"--role={right}s-mine", f"--user={LIMITED.name}")
     installed.kubectl(*bind, "writes", "--role=writes", f"--user={LIMITED.name}")
+    installed.kubectl(*role, "patches", "--verb=get,patch", "--resource=robots.kuberpa.dev")
+    for user in (LIMITED, PATCHES):
+        installed.kubectl(*bind, f"patches-{user.name}", "--role=patches", f"--user={user.name}")
     installed.kubectl(*bind, "operates", "--clusterrole=kuberpa-operate", f"--user={OPERATES.name}")
     installed.kubectl(*bind, "admin", "--clusterrole=kuberpa-admin", f"--user={ADMIN.name}")
     wanted = (
@@ -63,6 +70,11 @@ def policed(installed: Cluster) -> Cluster:
         (ADMIN, manifest("ActivityItem", ANYWHERE | {"input": {"x": 1}}), "unknown field"),
         (ADMIN, manifest("Robot", annotations={ON_BEHALF_OF: "x"}), ON_BEHALF_OF),
         (ADMIN, manifest("Robot", annotations={CREATED_BY: "x"}), "Warning"),
+    )
+    robot, pause = created(installed, manifest("Robot")), {"spec": {"desiredState": "Paused"}}
+    eventually(
+        lambda: "robots/stop" in patch(installed, robot, pause, PATCHES.flag, "--dry-run=server").stderr,
+        "the policies are enforced: kuberpa-control",
     )
     for user, body, words in wanted:
         eventually(
@@ -155,6 +167,64 @@ class TestRun:
     def test_kuberpa_runs_and_stops_on_every_robot(self, policed: Cluster, account: str) -> None:
         item = created(policed, manifest("ActivityItem", ANYWHERE), f"--as={account}")
         assert patch(policed, item, {"spec": {"desiredState": "Stop"}}, f"--as={account}").returncode == 0
+
+
+def restart(mode: str = "Safe") -> Body:
+    """A wish for a restart."""
+    return {"metadata": {"annotations": {"kuberpa.dev/restarted-at": "now", "kuberpa.dev/restart-mode": mode}}}
+
+
+class TestControl:
+    WISHES = (
+        {"spec": {"desiredState": "Paused"}},
+        {"spec": {"desiredState": "Stopped", "stop": {"mode": "Force"}}},
+        {"spec": {"stop": {"gracePeriodSeconds": 1}}},
+        {"spec": {"control": "Manual"}},
+        restart(),
+    )
+
+    @pytest.mark.parametrize("wish", WISHES, ids=str)
+    def test_what_is_wanted_of_a_robot_takes_the_right_to_stop_it(self, policed: Cluster, wish: Body) -> None:
+        robot = created(policed, manifest("Robot"))
+        run = patch(policed, robot, wish, PATCHES.flag)
+        assert "user patches may not start, pause, stop or restart robot" in run.stderr
+        assert "the verb create on robots/stop" in run.stderr
+        for user in (OPERATES, ADMIN):
+            assert patch(policed, robot, wish, user.flag, "--dry-run=server").returncode == 0, wish
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"spec": {"runtime": {"linuxPod": {"image": "other:1"}}}},
+            {"spec": {"packages": ["evil==1"]}},
+            {"spec": {"packageIndex": {"url": "https://evil.example"}}},
+            {"spec": {"secrets": [{"name": "x", "secretRef": {"name": "x"}}]}},
+            {"spec": {"concurrency": 2}},
+            {"spec": {"asyncConcurrency": 2}},
+            {"metadata": {"labels": {"team": "other"}}},
+            {"metadata": {"finalizers": ["example.com/never"]}},
+            {"spec": {"desiredState": "Paused", "concurrency": 2}},
+        ],
+        ids=str,
+    )
+    def test_whoever_may_stop_robots_may_change_nothing_else_of_them(self, policed: Cluster, change: Body) -> None:
+        robot = created(policed, manifest("Robot"))
+        run = patch(policed, robot, change, OPERATES.flag)
+        assert "user operates may change only desiredState, stop, control" in run.stderr
+        assert patch(policed, robot, change, ADMIN.flag, "--dry-run=server").returncode == 0
+
+    def test_a_right_on_one_robot_is_no_right_on_another(self, policed: Cluster) -> None:
+        for name in ("mine", "yours"):
+            created(policed, manifest("Robot", name=name))
+        pause = {"spec": {"desiredState": "Paused"}}
+        assert patch(policed, manifest("Robot", name="mine"), pause, LIMITED.flag).returncode == 0
+        assert "robot yours" in patch(policed, manifest("Robot", name="yours"), pause, LIMITED.flag).stderr
+
+    def test_the_panel_may_order_robots_and_change_nothing_else_of_them(self, policed: Cluster) -> None:
+        robot = created(policed, manifest("Robot"))
+        assert patch(policed, robot, {"spec": {"desiredState": "Paused"}}, f"--as={PANEL}").returncode == 0
+        run = patch(policed, robot, {"spec": {"packages": ["evil==1"]}}, f"--as={PANEL}")
+        assert "may change only desiredState" in run.stderr
 
 
 class TestStop:

@@ -43,6 +43,7 @@ class Bench:
         self.executor = Executor(state_dir, **options)
         self.records: dict[str, Record] = {}
         self.packages: list[wire.Packages] = []
+        self.states: list[wire.State] = []
         self._acknowledge = acknowledge
         self._changed = asyncio.Condition()
 
@@ -115,6 +116,16 @@ class Bench:
         await self.until(lambda: any(p.status.state in done for p in self.packages[seen:]), 120)
         return next(p for p in self.packages[seen:] if p.status.state in done)
 
+    async def tell(self, state: str, generation: int = 1, **settings: Any) -> None:
+        """Tell the robot to work, to pause, to stop or to kill."""
+        wanted = {"state": state, "generation": generation, "concurrency": 8, **settings}
+        await self.executor.configure(wire.Settings.of(wanted))
+
+    async def settled(self, state: str, generation: int = 1) -> None:
+        """Wait until the robot says that it has done so."""
+        said = wire.State.of({"state": state, "settled": True, "generation": generation})
+        await self.until(lambda: self.states[-1:] == [said])
+
     async def _consume(self) -> None:
         async for event in self.executor.events():
             self._take(event)
@@ -124,6 +135,8 @@ class Bench:
     def _take(self, event: Any) -> None:
         if isinstance(event, wire.Packages):
             self.packages.append(event)
+        elif isinstance(event, wire.State):
+            self.states.append(event)
         elif isinstance(event, wire.Started):
             self.record(event.uid).started = event
         elif isinstance(event, wire.Progress):

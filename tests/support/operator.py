@@ -181,6 +181,21 @@ class Simulation:
     async def disconnect(self, name: str) -> None:
         await self.patch("robots", name, {"status": {"agent": {"connected": False}}}, "status")
 
+    async def says(self, name: str, state: str, *, settled: bool = True) -> None:
+        """The agent has done what the robot was told, as it is told now."""
+        generation = (await self.get("robots", name))["metadata"]["generation"]
+        control = {"state": state, "settled": settled, "generation": generation}
+        await self.patch("robots", name, {"status": {"agent": {"control": control}}}, "status")
+
+    async def wants(self, name: str, **spec: Any) -> None:
+        """Somebody changes what is wanted of a robot."""
+        await self.patch("robots", name, {"spec": spec})
+
+    async def restarts(self, name: str, wish: str, mode: str = "Safe") -> None:
+        """Somebody wishes for a restart."""
+        annotations = {names.ANNOTATION_RESTARTED_AT: wish, names.ANNOTATION_RESTART_MODE: mode}
+        await self.patch("robots", name, {"metadata": {"annotations": annotations}})
+
     async def item(self, name: str, **spec: Any) -> None:
         target = {} if "robotSelector" in spec else {"robotRef": {"name": "invoices"}}
         await self.create("activityitems", name, {**target, "def": "os.command", **spec})

@@ -5,6 +5,7 @@ import typer
 from kuberpa_cli.commands import cluster
 from kuberpa_cli.errors import KuberpaError
 from kuberpa_cli.work import commands as work
+from kuberpa_cli.work import robot_commands
 
 app = typer.Typer(
     name="kuberpa",
@@ -14,6 +15,7 @@ app = typer.Typer(
 )
 cluster.register(app)
 work.register(app)
+robot_commands.register(app)
 
 
 def main() -> None:

@@ -26,6 +26,16 @@ class Reason(StrEnum):
     BUSY = "Busy"
     ROBOT_CREATED = "RobotCreated"
     ROBOT_READY = "RobotReady"
+    ROBOT_STARTING = "RobotStarting"
+    ROBOT_RESUMING = "RobotResuming"
+    ROBOT_PAUSING = "RobotPausing"
+    ROBOT_PAUSED = "RobotPaused"
+    ROBOT_STOPPING = "RobotStopping"
+    ROBOT_STOPPED = "RobotStopped"
+    ROBOT_RESTARTING = "RobotRestarting"
+    ROBOT_RESTARTED = "RobotRestarted"
+    ROBOT_MANUAL = "RobotManual"
+    FORCE_STOPPING = "ForceStopping"
 
     # Why an ActivityItem is Pending
     NO_MATCHING_ROBOT = "NoMatchingRobot"

@@ -3,84 +3,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kuberpa.meta import Condition, LabelValue, ObjectMeta
+from kuberpa.meta import Condition, ObjectMeta
 from kuberpa.model import Instant, Model, Name, keyed_by
-
-DEFAULT_LINUX_IMAGE = "ghcr.io/kuberpa/robot-agent:0.1.0"
-DEFAULT_WINDOWS_IMAGE = "ghcr.io/kuberpa/robot-agent:0.1.0-windows"
-
-Quantity = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?([EPTGMk]i?|m)?$")]
-
-
-class Toleration(Model):
-    """One toleration of the robot's pod."""
-
-    key: Annotated[str, Field(max_length=316, description="Taint key; empty with Exists tolerates all.")] = ""
-    operator: Annotated[Literal["Exists", "Equal"], Field(description="How value is compared.")] = "Equal"
-    value: Annotated[str, Field(max_length=63, description="Taint value for Equal.")] = ""
-    effect: Annotated[
-        Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"],
-        Field(description="Effect; empty means every one."),
-    ] = ""
-
-
-class Resources(Model):
-    """Requests and limits of the robot's container."""
-
-    requests: Annotated[
-        dict[str, Quantity], Field(max_length=16, description="Guaranteed amounts, e.g. cpu: 100m.")
-    ] = {}
-    limits: Annotated[dict[str, Quantity], Field(max_length=16, description="Upper bounds, e.g. memory: 1Gi.")] = {}
-
-
-class PodRuntime(Model):
-    """What Linux and Windows pods have in common."""
-
-    node_selector: Annotated[
-        dict[str, LabelValue],
-        Field(max_length=32, description="Labels that the node must carry, besides its OS."),
-    ] = {}
-    tolerations: Annotated[
-        tuple[Toleration, ...],
-        Field(max_length=32, description="Taints that the pod tolerates, besides its OS."),
-    ] = ()
-    resources: Annotated[Resources, Field(description="Compute resources of the robot.")] = Resources()
-
-
-class LinuxPod(PodRuntime):
-    """A pod on a Linux node: for headless and web robots."""
-
-    image: Annotated[str, Field(min_length=1, max_length=512, description="Image that carries the robot agent.")] = (
-        DEFAULT_LINUX_IMAGE
-    )
-
-
-class WindowsPod(PodRuntime):
-    """A pod on a Windows node."""
-
-    image: Annotated[str, Field(min_length=1, max_length=512, description="Image that carries the robot agent.")] = (
-        DEFAULT_WINDOWS_IMAGE
-    )
-
-
-class Runtime(Model):
-    """Where the robot works: exactly one of the fields."""
-
-    windows_pod: Annotated[
-        WindowsPod | None,
-        Field(
-            description="A pod on a Windows node. Windows containers have no graphical desktop: this is for "
-            "command-line "
-            "work. The node selector kubernetes.io/os: windows and the toleration os=windows:NoSchedule are implied."
-        ),
-    ] = None
-    linux_pod: Annotated[
-        LinuxPod | None,
-        Field(
-            description="A pod on a Linux node, for headless and web robots. It runs as an ordinary user without "
-            "privileges; the node selector kubernetes.io/os: linux is implied."
-        ),
-    ] = None
+from kuberpa.runtime import Runtime
 
 
 class SecretRef(Model):
@@ -115,8 +40,64 @@ class PackageIndex(Model):
     ] = None
 
 
+class RobotDesiredState(StrEnum):
+    """What is wanted of a robot."""
+
+    RUNNING = "Running"
+    PAUSED = "Paused"
+    STOPPED = "Stopped"
+
+
+class RobotControl(StrEnum):
+    """Who gives a robot work."""
+
+    AUTO = "Auto"
+    MANUAL = "Manual"
+
+
+class StopMode(StrEnum):
+    """How a robot is stopped."""
+
+    SAFE = "Safe"
+    FORCE = "Force"
+
+
+class RobotStop(Model):
+    """How a robot is stopped."""
+
+    mode: Annotated[
+        StopMode,
+        Field(
+            description="Safe: nothing new starts; what runs goes on to its end or to its next checkpoint, where it is "
+            "stopped; what is left when the grace period is over is killed. Force: everything that runs is killed now."
+        ),
+    ] = StopMode.SAFE
+    grace_period_seconds: Annotated[
+        int, Field(ge=0, le=86_400, description="How long a Safe stop may take before it turns into Force.")
+    ] = 300
+
+
 class RobotSpec(Model):
     """What a robot is."""
+
+    desired_state: Annotated[
+        RobotDesiredState,
+        Field(
+            description="Running: it works. Paused: what runs goes on to its next checkpoint, where it waits, or to "
+            "its end; nothing new starts; Running again loses nothing. Stopped: its pod ends, as stop says, and "
+            "none is made."
+        ),
+    ] = RobotDesiredState.RUNNING
+    stop: Annotated[RobotStop, Field(description="How it is stopped, by desiredState Stopped or by a restart.")] = (
+        RobotStop()
+    )
+    control: Annotated[
+        RobotControl,
+        Field(
+            description="Auto: it takes all work. Manual: it takes only what people ask for; what Schedules and other "
+            "automatic sources create waits with reason RobotManual, or goes to other robots that it may run on."
+        ),
+    ] = RobotControl.AUTO
 
     runtime: Annotated[
         Runtime,
@@ -162,6 +143,10 @@ class RobotPhase(StrEnum):
     STARTING = "Starting"
     IDLE = "Idle"
     BUSY = "Busy"
+    PAUSING = "Pausing"
+    PAUSED = "Paused"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
     UNREACHABLE = "Unreachable"
 
 
@@ -192,6 +177,28 @@ class PackagesStatus(Model):
     message: Annotated[str, Field(max_length=4096, description="The installer's own message.")] = ""
 
 
+class RobotState(StrEnum):
+    """What a robot's agent is told to do, and says that it does."""
+
+    RUNNING = "Running"
+    PAUSED = "Paused"
+    STOPPING = "Stopping"
+    KILLING = "Killing"
+
+
+class AgentControl(Model):
+    """What the agent says about pausing and stopping. Written by the panel."""
+
+    state: Annotated[RobotState, Field(description="What the agent does, as it was told last.")] = RobotState.RUNNING
+    settled: Annotated[
+        bool,
+        Field(
+            description="Paused: everything that runs waits at a checkpoint. Stopping, Killing: nothing runs any more."
+        ),
+    ] = False
+    generation: Annotated[int, Field(ge=0, description="Generation of the Robot that told it so.")] = 0
+
+
 class AgentStatus(Model):
     """What the panel knows of the robot's agent. Written by the panel under a test of `epoch`."""
 
@@ -212,6 +219,7 @@ class AgentStatus(Model):
         Field(max_length=512, description="Names of the definitions that the agent can run."),
     ] = ()
     packages: Annotated[PackagesStatus, Field(description="State of the robot's packages.")] = PackagesStatus()
+    control: Annotated[AgentControl, Field(description="How far it is with pausing or stopping.")] = AgentControl()
 
 
 class ActivityCounts(Model):
@@ -219,6 +227,32 @@ class ActivityCounts(Model):
 
     running: Annotated[int, Field(ge=0, description="Activities on the robot now.")] = 0
     queued: Annotated[int, Field(ge=0, description="Pending activities that name this robot.")] = 0
+
+
+class Goal(StrEnum):
+    """What is wanted of a robot, a restart included."""
+
+    RUN = "Running"
+    PAUSE = "Paused"
+    STOP = "Stopped"
+    RESTART = "Restarted"
+    """End the present pod; what then is wanted decides about the next one."""
+
+    @property
+    def ends_pod(self) -> bool:
+        """Whether the present pod is to go."""
+        return self in {Goal.STOP, Goal.RESTART}
+
+
+class Transition(Model):
+    """The last change of what is wanted of the robot. Written by the operator."""
+
+    to: Annotated[Goal, Field(description="What was wanted.")]
+    started_at: Annotated[Instant, Field(description="When kuberpa began with it.")]
+    forced_at: Annotated[
+        Instant | None, Field(description="When a stop began to kill what runs: at once, or when its grace was over.")
+    ] = None
+    finished_at: Annotated[Instant | None, Field(description="When it was reached.")] = None
 
 
 class RobotStatus(Model):
@@ -230,7 +264,9 @@ class RobotStatus(Model):
         Field(
             description="The conditions in one word. Pending has no pod yet, Starting has one whose agent or "
             "packages are "
-            "not ready, Idle and Busy take work, Unreachable has an agent that was connected and is not."
+            "not ready, Idle and Busy take work. Pausing has something running that has not reached a checkpoint, "
+            "Paused has not; Stopping has a pod that is to end, Stopped has none. Unreachable has an agent that was "
+            "connected and is not."
         ),
     ] = RobotPhase.PENDING
     message: Annotated[str, Field(max_length=4096, description="Why the robot is in this phase.")] = ""
@@ -246,6 +282,9 @@ class RobotStatus(Model):
     pod: Annotated[PodStatus | None, Field(description="The robot's present pod.")] = None
     agent: Annotated[AgentStatus | None, Field(description="The robot's agent, as the panel sees it.")] = None
     activities: Annotated[ActivityCounts, Field(description="Counts, at most once a second.")] = ActivityCounts()
+    transition: Annotated[
+        Transition | None, Field(description="The last change of desiredState, or the last restart.")
+    ] = None
 
 
 class Robot(Model):

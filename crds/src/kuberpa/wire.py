@@ -3,7 +3,7 @@
     agent                                   panel
     Hello ───────────────────────────────▶        identity comes from the bearer token alone
           ◀─────────────────────────────── Welcome (epoch, settings, what the panel still needs)
-    Definitions, Packages ───────────────▶        whenever they change
+    Definitions, Packages, State ────────▶        whenever they change
           ◀─────────────────────────────── Start, Stop, Kill, Configure
     Started | Refused ───────────────────▶
     Output, Progress ────────────────────▶
@@ -24,7 +24,7 @@ from kuberpa.activity import ActivityError, Inject
 from kuberpa.lifecycle import Outcome
 from kuberpa.model import Instant, Model
 from kuberpa.reasons import Reason
-from kuberpa.robot import PackageIndex, PackagesStatus
+from kuberpa.robot import PackageIndex, PackagesStatus, RobotState
 
 PROTOCOL: Final = "kuberpa.v1"
 PATH: Final = "/agent/v1/connect"
@@ -86,6 +86,17 @@ class Packages(Model):
 
     type: Literal["packages"] = "packages"
     status: PackagesStatus
+
+
+class State(Model):
+    """How far the agent is with what it was told of pausing or stopping."""
+
+    type: Literal["state"] = "state"
+    state: RobotState
+    settled: bool = False
+    """Paused: everything that runs waits at a checkpoint. Stopping, Killing: nothing runs any more."""
+    generation: Annotated[int, Field(ge=0, le=2**53)] = 0
+    """Of the Settings that told it so."""
 
 
 class Started(Model):
@@ -163,6 +174,9 @@ class Settings(Model):
     packages: tuple[str, ...] = ()
     package_index: PackageIndex | None = None
     lost_after_seconds: Annotated[float, Field(gt=0)] = 60.0
+    state: RobotState = RobotState.RUNNING
+    generation: int = 0
+    """Of the Robot's spec."""
 
 
 class Welcome(Model):
@@ -229,7 +243,7 @@ class Ack(Model):
 
 
 FromAgent = Annotated[
-    Hello | Definitions | Packages | Started | Refused | Output | Progress | Finished,
+    Hello | Definitions | Packages | State | Started | Refused | Output | Progress | Finished,
     Field(discriminator="type"),
 ]
 FromPanel = Annotated[Welcome | Configure | Start | Stop | Kill | Ack, Field(discriminator="type")]

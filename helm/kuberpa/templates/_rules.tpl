@@ -32,8 +32,8 @@
 
 {{- define "kuberpa.panelRules" -}}
 - apiGroups: [kuberpa.dev]
-  resources: [robots]
-  verbs: [get, list, watch]
+  resources: [robots]  # patch: start, pause, stop and restart for its own users, and no more: it has no update
+  verbs: [get, list, watch, patch]
 - apiGroups: [kuberpa.dev]
   resources: [schedules, workqueues]
   verbs: [list, watch]

@@ -10,7 +10,7 @@ from kuberpa.robot import Robot, RobotPhase
 from kuberpa.schedule import Schedule
 from kuberpa_operator.adapters.clock import Clock
 from kuberpa_operator.adapters.panels import PanelBook
-from kuberpa_operator.core import activity, robot, schedule
+from kuberpa_operator.core import activity, robot_snapshot, schedule
 from kuberpa_operator.core.dispatch import Dispatcher
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.pod import PodSettings, render_pod
@@ -37,7 +37,7 @@ class Gatherer:
     """UIDs of finished items beyond what may stay resident."""
     _phases: dict[str, tuple[ActivityPhase, datetime]] = field(default_factory=dict)
     _counts_changed: dict[str, datetime] = field(default_factory=dict)
-    _templates: dict[str, tuple[int, Body | None]] = field(default_factory=dict)
+    _templates: dict[str, tuple[tuple[int, str], Body | None]] = field(default_factory=dict)
 
     def item(self, item: ActivityItem) -> activity.Snapshot:
         """All that matters to an item now."""
@@ -57,14 +57,14 @@ class Gatherer:
             surplus=uid in self.surplus,
         )
 
-    def robot(self, robot_: Robot) -> robot.Snapshot:
+    def robot(self, robot_: Robot) -> robot_snapshot.Snapshot:
         """All that matters to a robot now."""
         meta, agent = robot_.metadata, robot_.status.agent
         key = (meta.namespace, meta.name)
         fresh = self.panels.fresh()
         running, queued = len(self.dispatcher.held_by(key)), self.dispatcher.queued_for(key)
         now = self.clock.now()
-        return robot.Snapshot(
+        return robot_snapshot.Snapshot(
             robot=robot_,
             now=now,
             template=self._template(robot_),
@@ -115,13 +115,14 @@ class Gatherer:
         return self._counts_changed.setdefault(uid, now)
 
     def _template(self, robot_: Robot) -> Body | None:
-        uid, generation = robot_.metadata.uid, robot_.metadata.generation
+        uid, annotations = robot_.metadata.uid, robot_.metadata.annotations
+        version = (robot_.metadata.generation, annotations.get(names.ANNOTATION_RESTARTED_AT, ""))
         known = self._templates.get(uid)
-        if known is None or known[0] != generation:
+        if known is None or known[0] != version:
             runtime = robot_.spec.runtime
             known_kind = runtime.linux_pod is not None or runtime.windows_pod is not None
             rendered = render_pod(robot_, self.pod_settings) if known_kind else None
-            known = self._templates[uid] = (generation, rendered)
+            known = self._templates[uid] = (version, rendered)
         return known[1]
 
     def _is_undecided(self, item: ActivityItem) -> bool:

@@ -34,7 +34,7 @@ class Performer:
             case CreatePod():
                 return await self._create_pod(effect)
             case DeletePod():
-                await self._delete(PODS, effect.namespace, effect.name, effect.uid)
+                await self._delete(PODS, effect.namespace, effect.name, effect.uid, effect.grace_seconds)
                 return None
             case DeleteItem():
                 reach(Failpoint.DELETE_BEFORE)
@@ -87,9 +87,11 @@ class Performer:
             )
         return present
 
-    async def _delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+    async def _delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, grace_seconds: int | None = None
+    ) -> None:
         try:
-            await self.api.delete(resource, namespace, name, uid=uid)
+            await self.api.delete(resource, namespace, name, uid=uid, grace_seconds=grace_seconds)
         except (NotFoundError, ConflictError):
             return  # it is gone; under that name there may be another one by now
 

@@ -16,12 +16,13 @@ from kuberpa.activity import ActivityItem
 from kuberpa.client import ApiError, ConflictError, ForbiddenError, InvalidError, NotFoundError
 from kuberpa.failpoints import Failpoint, reach
 from kuberpa.reasons import Reason
+from kuberpa.robot import Goal, RobotStatus, Transition
 from kuberpa.schedule import ScheduleStatus
 from kuberpa_operator.adapters.api import Api, Body
 from kuberpa_operator.adapters.cluster import NotLeadingError
 from kuberpa_operator.adapters.events import Subject
 from kuberpa_operator.adapters.metrics import Metrics
-from kuberpa_operator.core import activity, robot, schedule
+from kuberpa_operator.core import activity, robot, robot_rules, schedule
 from kuberpa_operator.core.effects import CreatePod, Decision, Effect, Fire, Kind, rule_name
 from kuberpa_operator.core.setback import Setback
 from kuberpa_operator.perform import NameTakenError, Performer
@@ -277,11 +278,25 @@ class Reconciler:
             for entry in decision.status.missed:
                 if since is None or entry.time > since:
                     self.metrics.misses.labels(entry.reason).inc()
+        if isinstance(decision.status, RobotStatus):
+            self._measure_transition(subject.status.transition, decision.status.transition)
+
+    def _measure_transition(self, former: Transition | None, now: Transition | None) -> None:
+        if now is None or now == former:
+            return
+        if former is not None and former.to == Goal.RESTART and now.to != Goal.RESTART:
+            over, at = former, now.started_at
+        elif now.finished_at is not None and (former is None or former.finished_at is None or former.to != now.to):
+            over, at = now, now.finished_at
+        else:
+            return
+        how = "forced" if over.forced_at else "safe"
+        self.metrics.transitions.labels(over.to, how).observe((at - over.started_at).total_seconds())
 
 
 REREAD: Final = "reread"
 FIRE: Final = rule_name(schedule.fire)
-REPLACED_AFTER_END: Final = rule_name(robot.replace_ended)
+REPLACED_AFTER_END: Final = rule_name(robot_rules.replace_ended)
 FAILPOINTS: Final[dict[tuple[str, str], tuple[Failpoint | None, Failpoint | None]]] = {
     ("ActivityItem", "assign"): (Failpoint.ASSIGN_BEFORE, Failpoint.ASSIGN_AFTER),
     ("ActivityItem", ""): (Failpoint.ITEM_STATUS_BEFORE, Failpoint.ITEM_STATUS_AFTER),

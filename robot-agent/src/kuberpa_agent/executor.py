@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from kuberpa import wire
-from kuberpa.robot import PackagesStatus
+from kuberpa.robot import PackagesStatus, RobotState
 from kuberpa_agent import journal
+from kuberpa_agent.control import Control
 from kuberpa_agent.definitions import Known, validate
 from kuberpa_agent.errors import (
     BusyError,
@@ -103,8 +104,9 @@ class Executor:
         self._runs: dict[str, Run] = {}
         self._starting: dict[str, tuple[bool, asyncio.Future[None]]] = {}
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._control = Control(state_dir, self._runs, self._events.put_nowait)
         self._follower = Follower(
-            self._places.state_dir, self._runs, self._starting, self._events.put_nowait, self._platform
+            state_dir, self._runs, self._starting, self._events.put_nowait, self._platform, self._control.look
         )
         self._lock_fd: int | None = None
         self._closing = False
@@ -122,17 +124,27 @@ class Executor:
         except BlockingIOError:
             raise StateDirInUseError(f"another agent uses {self._places.state_dir}") from None
         self._tombstones.load()
+        self._control.open()
         await self._workers.open()
-        unclaimed = self._adopt()
+        unclaimed = journal.adopt(self._runs_dir, self._runs, self._tombstones)
         self._follower.open()
         for run in unclaimed:
             await self._start_late(run)
         self._follower.wake(*self._runs)
 
     async def configure(self, settings: wire.Settings) -> None:
-        """Apply settings. Packages are installed in the background: watch for wire.Packages and Definitions."""
+        """Apply settings. Packages are installed in the background: watch for wire.Packages and Definitions.
+
+        Pausing and stopping are told to what runs; wire.State says how far it is.
+        """
         self._settings = settings
         self._workers.configure(Wanted(settings.packages, settings.package_index))
+        self._control.obey(settings.state, settings.generation)
+        if not self._control.takes_work:
+            self._give_up_waiting()
+        if settings.state is RobotState.KILLING:
+            for run in [run for run in self._runs.values() if run.exit is None]:
+                await self.kill(run.uid, run.token, reason="RobotStopped")
 
     def definitions(self) -> tuple[wire.Definition, ...]:
         """Every definition that can be started now, sorted by name."""
@@ -155,6 +167,7 @@ class Executor:
         try:
             target = await self._target(job, cancelled)
             await asyncio.to_thread(validate, target, job)
+            self._check_control()
             await self._begin(name, job, target)
         finally:
             del self._starting[name]
@@ -224,9 +237,7 @@ class Executor:
     async def close(self, mode: CloseMode, grace_seconds: float = 30.0) -> None:
         """End: runs by `mode`, warm workers always. Finished of ended runs can be read before events() ends."""
         self._closing = True
-        for _, cancelled in self._starting.values():
-            if not cancelled.done():
-                cancelled.set_result(None)
+        self._give_up_waiting()
         if mode is not CloseMode.DETACH:
             await self._end_runs(mode, grace_seconds)
         await self._workers.close()
@@ -245,6 +256,7 @@ class Executor:
             raise DuplicateError(f"{name} was started and acknowledged before", forgotten=True)
         if name in self._runs or name in self._starting:
             raise DuplicateError(f"{name} was started before", forgotten=False)
+        self._check_control()
         # What is being started may be among the runs already.
         running = [run.is_async for n, run in self._runs.items() if run.exit is None and n not in self._starting]
         taken = sum(is_async is job.async_ for is_async in [*running, *(a for a, _ in self._starting.values())])
@@ -252,6 +264,16 @@ class Executor:
         if taken >= limit:
             kind = "asynchronous" if job.async_ else "synchronous"
             raise BusyError(f"{taken} {kind} activities run; at most {limit} may")
+
+    def _check_control(self) -> None:
+        if not self._control.takes_work:
+            raise BusyError(self._control.why)
+
+    def _give_up_waiting(self) -> None:
+        """Let starts that wait for packages look at what has changed."""
+        for _, cancelled in self._starting.values():
+            if not cancelled.done():
+                cancelled.set_result(None)
 
     async def _target(self, job: wire.Start, cancelled: asyncio.Future[None]) -> Known:
         """The definition, once the packages that may hold it are settled."""
@@ -262,6 +284,7 @@ class Executor:
             settled.cancel()
             if self._closing:
                 raise ShuttingDownError("the robot agent is shutting down")
+            self._check_control()
             if cancelled.done():
                 raise StoppedBeforeStartError("stopped while it waited for the robot's packages")
             target = self._workers.known.get(job.definition)
@@ -306,20 +329,6 @@ class Executor:
         self._follower.wake(run.name)
 
     # -- adopting and ending ----------------------------------------------------------------------------------
-
-    def _adopt(self) -> list[Run]:
-        """Take over what earlier agents left; returns what was journalled and never claimed by a shim."""
-        unclaimed = []
-        for directory in sorted(self._runs_dir.iterdir()):
-            document = rundir.read_json(directory / rundir.JOB)
-            if document is None or self._tombstones.has(directory.name):
-                # Not journalled, so never started; or forgotten, and the deletion was cut short.
-                shutil.rmtree(directory, ignore_errors=True)
-                continue
-            run = self._runs[directory.name] = Run(directory, document, self._platform)
-            if run.exit is None and run.state is None:
-                unclaimed.append(run)
-        return unclaimed
 
     async def _start_late(self, run: Run) -> None:
         """Start what an earlier agent accepted and did not get to start, unless that is too long ago."""
@@ -377,3 +386,4 @@ class Executor:
     def _announce(self) -> None:
         self._events.put_nowait(wire.Definitions(definitions=self.definitions()))
         self._events.put_nowait(wire.Packages(status=self.packages()))
+        self._events.put_nowait(self._control.report())

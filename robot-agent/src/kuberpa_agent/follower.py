@@ -27,20 +27,22 @@ _KILL_SECONDS: Final = 10.0
 class Follower:
     """Turns news in run directories into events, and finds runs whose shim died without a result."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  what it follows, and whom it tells
         self,
         state_dir: Path,
         runs: Mapping[str, Run],
         starting: Container[str],
         emit: Callable[[Event], None],
         platform: Platform,
+        after_turn: Callable[[], None],
     ) -> None:
-        """`runs` and `starting` are the executor's own, read at every turn."""
+        """`runs` and `starting` are the executor's own, read at every turn; `after_turn` is called after each."""
         self._state_dir = state_dir
         self._runs = runs
         self._starting = starting
         self._emit = emit
         self._platform = platform
+        self._after_turn = after_turn
         self._dirty: set[str] = set()
         self._woken = asyncio.Event()
         self._wake_socket: socket.socket | None = None
@@ -100,6 +102,7 @@ class Follower:
             self._dirty = set()
             for name in names:
                 self._advance(name)
+            self._after_turn()
 
     def _advance(self, name: str) -> None:
         if (run := self._runs.get(name)) is None:

@@ -1,7 +1,8 @@
-"""job.json, which makes a start unrepeatable, and exit.json of runs that have no shim to write it."""
+"""job.json, which makes a start unrepeatable; what earlier agents left; exit.json of runs without a shim."""
 
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from kuberpa_agent.definitions import Known
 from kuberpa_agent.platform import selected
 from kuberpa_agent.runs import Run, last_seq
 from kuberpa_agent.sdk.credentials import SECRETS_DIR_VARIABLE
+from kuberpa_agent.sdk.running import ROBOT_STATE_FILE, ROBOT_STATE_VARIABLE
+from kuberpa_agent.tombstones import Tombstones
 from kuberpa_agent.worker import rundir
 
 _MARGIN: Final = 0.2
@@ -50,6 +53,7 @@ def document(  # noqa: PLR0913  what a job is made of
         "KUBERPA_ITEM_NAMESPACE": job.namespace,
         "KUBERPA_ITEM_UID": job.uid,
         "KUBERPA_ATTEMPT": str(job.attempt),
+        ROBOT_STATE_VARIABLE: str(places.state_dir / ROBOT_STATE_FILE),
     }
     if places.secrets_dir is not None:
         environment[SECRETS_DIR_VARIABLE] = str(places.secrets_dir)
@@ -80,6 +84,21 @@ def write(directory: Path, job: dict[str, Any]) -> None:
     directory.mkdir(mode=0o700)
     rundir.write_json(directory / rundir.JOB, job, durable=True)
     rundir.sync_directory(directory.parent)
+
+
+def adopt(runs_dir: Path, runs: dict[str, Run], tombstones: Tombstones) -> list[Run]:
+    """Take over what earlier agents left; returns what was journalled and never claimed by a shim."""
+    unclaimed = []
+    for directory in sorted(runs_dir.iterdir()):
+        job = rundir.read_json(directory / rundir.JOB)
+        if job is None or tombstones.has(directory.name):
+            # Not journalled, so never started; or forgotten, and the deletion was cut short.
+            shutil.rmtree(directory, ignore_errors=True)
+            continue
+        run = runs[directory.name] = Run(directory, job, selected())
+        if run.exit is None and run.state is None:
+            unclaimed.append(run)
+    return unclaimed
 
 
 def write_exit(run: Run, reason: str, message: str, survivors: tuple[int, ...]) -> None:

@@ -16,7 +16,7 @@ from kuberpa_agent.worker import rundir
 WINDOW_BYTES: Final = 1024 * 1024
 _BATCH_BYTES: Final = 512 * 1024
 
-Event = wire.Started | wire.Output | wire.Progress | wire.Finished | wire.Definitions | wire.Packages
+Event = wire.Started | wire.Output | wire.Progress | wire.Finished | wire.Definitions | wire.Packages | wire.State
 
 
 def run_name(uid: str, token: int) -> str:
@@ -61,6 +61,11 @@ class Run:
         """Who runs it; None while no shim has claimed it."""
         state: dict[str, Any] | None = rundir.read_json(self.directory / rundir.STATE)
         return state
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits at a checkpoint until its robot goes on."""
+        return (self.directory / rundir.HELD).exists()
 
     def is_shim_alive(self) -> bool:
         """Whether the shim that claimed it still lives; a reboot or a new container ends every shim."""

@@ -18,7 +18,7 @@ from kuberpa import wire
 from kuberpa.activity import ActivityError
 from kuberpa.lifecycle import Outcome
 from kuberpa.reasons import Reason
-from kuberpa.robot import PackagesStatus
+from kuberpa.robot import PackagesStatus, RobotState
 from kuberpa_agent import errors
 from kuberpa_agent.executor import CloseMode, Event
 
@@ -97,6 +97,8 @@ class _Run:
     killed: bool = False
     shut_down: bool = False
     """Whether the end was asked for by `close`."""
+    robot_stopped: bool = False
+    """Whether it was killed with its robot."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     finished: wire.Finished | None = None
     ended: float = 0.0
@@ -129,6 +131,7 @@ class SimulatedRuns:
         self._forgotten: dict[RunKey, None] = {}
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._closing = False
+        self._said: wire.State | None = None
 
     # ---- what the robot has
 
@@ -155,6 +158,26 @@ class SimulatedRuns:
         """Apply slots; report the packages."""
         self._settings = settings
         self._events.put_nowait(wire.Packages(status=self.packages()))
+        if settings.state is RobotState.KILLING:
+            for run in list(self._runs.values()):
+                run.robot_stopped = run.finished is None
+                await self.kill(run.job.uid, run.job.token)
+        self._look()
+
+    def _look(self) -> None:
+        """Report how far it is with pausing or stopping, if that has changed."""
+        report = self._report()
+        if report != self._said and (self._said or report.state is not RobotState.RUNNING):
+            self._events.put_nowait(report)
+        self._said = report
+
+    def _report(self) -> wire.State:
+        """Simulated attempts have no checkpoints: they go on to their end."""
+        state = self._settings.state
+        if state is RobotState.RUNNING:
+            return wire.State(state=state)
+        settled = all(run.finished is not None for run in self._runs.values())
+        return wire.State(state=state, settled=settled, generation=self._settings.generation)
 
     # ---- attempts
 
@@ -165,6 +188,8 @@ class SimulatedRuns:
             raise errors.DuplicateError("started before", forgotten=key in self._forgotten)
         if self._closing:
             raise errors.ShuttingDownError("the robot is closing")
+        if self._settings.state is not RobotState.RUNNING:
+            raise errors.BusyError("the robot is paused or being stopped")
         if job.definition not in {definition.name for definition in self.definitions()}:
             raise errors.UnknownDefinitionError(f"simulated robots have no definition {job.definition}")
         limit = self._settings.async_concurrency if job.async_ else self._settings.concurrency
@@ -242,12 +267,14 @@ class SimulatedRuns:
             run_seconds=run.ended - run.began,
         )
         self._events.put_nowait(run.finished)
+        self._look()
 
     @staticmethod
     def _verdict(run: _Run, *, timed_out: bool) -> tuple[Outcome, Reason]:
         ended = Outcome.KILLED if run.killed else Outcome.STOPPED
         rules = (
             (run.shut_down, ended, Reason.AGENT_SHUTDOWN),
+            (run.robot_stopped, ended, Reason.ROBOT_STOPPED),
             (run.killed and run.deadline is None, ended, Reason.KILL_REQUESTED),
             (timed_out, ended, Reason.TIMEOUT_EXCEEDED),
             (run.killed, ended, Reason.GRACE_PERIOD_EXCEEDED),
@@ -299,6 +326,7 @@ class SimulatedRuns:
         if uid is None:
             self._events.put_nowait(wire.Definitions(definitions=self.definitions()))
             self._events.put_nowait(wire.Packages(status=self.packages()))
+            self._events.put_nowait(self._report())
         for key, run in self._runs.items():
             if uid is None or key == (uid, token):
                 self._replay(run)

@@ -1,6 +1,7 @@
 """What can be said of the charts without rendering them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from kuberpa.names import (
     ANNOTATION_CLAIMED_CREATED_BY,
     ANNOTATION_CREATED_BY,
     ANNOTATION_ON_BEHALF_OF,
+    ANNOTATION_RESTART_MODE,
+    ANNOTATION_RESTARTED_AT,
 )
+from kuberpa.robot import RobotSpec
+from kuberpa.robot_orders import LIFECYCLE_FIELDS
 
 CHART = Path(__file__).parents[3] / "helm/kuberpa"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -52,6 +57,16 @@ def test_the_policies_know_the_kernels_annotations_and_limits() -> None:
     assert ANNOTATION_ON_BEHALF_OF in policies
     for annotation in (ANNOTATION_CREATED_BY, ANNOTATION_CHANGED_BY, ANNOTATION_CLAIMED_CREATED_BY):
         assert f"'{annotation}'" in policies
+
+
+def test_the_policy_for_robots_knows_every_field_of_theirs() -> None:
+    policy = (CHART / "templates/policy-control.yaml").read_text()
+    fields = {info.alias or name for name, info in RobotSpec.model_fields.items()}
+    named = [set(re.findall(r'"([A-Za-z]+)"', line)) for line in policy.splitlines() if "$field := list" in line]
+    assert named[0] == set(LIFECYCLE_FIELDS)
+    assert named[0] | named[1] == fields
+    for annotation in (ANNOTATION_RESTARTED_AT, ANNOTATION_RESTART_MODE):
+        assert f'"{annotation.partition("/")[2]}"' in policy
 
 
 def test_the_charts_have_one_version() -> None:

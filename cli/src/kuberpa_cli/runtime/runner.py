@@ -52,6 +52,7 @@ class Runner:
         self._home = Home(services.settings.paths.pods / pod.uid, user)
         self._ending = asyncio.Event()
         self._gone = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._stopping = False
         self._refreshing: asyncio.Task[None] | None = None
         self._container = ContainerState(Phase.PENDING, pods.waiting("ContainerCreating"), pod.restart_count)
@@ -60,6 +61,8 @@ class Runner:
 
     def update(self, pod: Pod) -> None:
         """A new version of the object."""
+        if pod.deleting and pod.grace_seconds < self._pod.grace_seconds:
+            self._hurried.set()
         self._pod = pod
         if pod.deleting:
             self._ending.set()
@@ -187,10 +190,14 @@ class Runner:
             grace = min(grace, self._services.settings.shutdown_seconds)
         if grace:
             agent.send(signal.SIGTERM)
-        over = {asyncio.create_task(agent.wait()), asyncio.create_task(self._gone.wait())}
-        await asyncio.wait(over, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        ended, gone = asyncio.create_task(agent.wait()), asyncio.create_task(self._gone.wait())
+        hurried = asyncio.create_task(self._hurried.wait())
+        await asyncio.wait({ended, gone, hurried}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        if hurried.done() and not ended.done() and not gone.done():
+            # deleted once more, with less grace: that is counted from now
+            await asyncio.wait({ended, gone}, timeout=self._pod.grace_seconds, return_when=asyncio.FIRST_COMPLETED)
         agent.kill_group()
-        for task in over:
+        for task in (ended, gone, hurried):
             task.cancel()
 
     async def _sweep(self) -> None:

@@ -191,6 +191,14 @@ def activity_name(text: str) -> str:
     return check_name(name, "activity")
 
 
+def robot_name(text: str) -> str:
+    """The name in `NAME`, `robot/NAME` or `robot.kuberpa.dev/NAME`, as kubectl prints and takes it."""
+    kind, slash, name = text.rpartition("/")
+    if slash and kind.lower() not in {"robot", "robots", "robot.kuberpa.dev"}:
+        raise UsageError(f"{text}: this command takes robots, e.g. robot/{name or 'NAME'}; not {kind}")
+    return check_name(name, "robot")
+
+
 def _is_name(text: str) -> bool:
     try:
         _NAME.validate_python(text)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TextIO
@@ -178,11 +179,15 @@ def table(item: ActivityItem) -> str:
         "PHASE": str(item.status.phase),
         "REASON": item.status.reason,
     }
-    widths = [max(len(key), len(value)) + COLUMN_GAP for key, value in row.items()]
-    return "\n".join(
-        "".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in (list(row), list(row.values()))
-    )
+    return columns([tuple(row), tuple(row.values())]).rstrip("\n")
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Lines with their cells below each other, as kubectl prints tables; what robots said is made harmless."""
+    safe = [tuple(terminal_safe(cell).replace("\n", " ") for cell in row) for row in rows]
+    widths = [max(map(len, cells)) + COLUMN_GAP for cells in zip(*safe, strict=True)]
+    lines = ("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in safe)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _labels(labels: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Looks at the robots before an item is created: what would wait for ever is refused with what would be right."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from kuberpa.client import ACTIVITY_ITEMS, ROBOTS, ApiError, Cluster, ForbiddenError, NotFoundError
@@ -74,6 +74,23 @@ async def nothing_named(cluster: Cluster, namespace: str, name: str) -> UsageErr
         f"There is no activity {name} in namespace {namespace}.{_did_you_mean(name, names)}\n"
         "Finished activities leave the cluster after a while; their history and log stay in the panel."
     )
+
+
+async def no_robot_named(cluster: Cluster, namespace: str, name: str) -> UsageError:
+    """For a robot that does not exist: names close ones."""
+    try:
+        names = [body["metadata"]["name"] for body in (await cluster.list_all(ROBOTS, namespace)).items]
+    except ApiError:
+        names = []
+    return UsageError(f"There is no robot {name} in namespace {namespace}.{_did_you_mean(name, names)}")
+
+
+def no_robot_selected(namespace: str | None, selector: Mapping[str, str]) -> UsageError:
+    """For a selection that is empty."""
+    where = f"in namespace {namespace}" if namespace else "in any namespace"
+    wanted = ",".join(f"{key}={value}" for key, value in selector.items())
+    which = f"No robot {where} has the labels {wanted}." if wanted else f"There are no robots {where}."
+    return UsageError(f"{which} Another namespace is chosen with -n NAMESPACE, all with ls -A.")
 
 
 def _is_wanted(robot: Robot, request: Request) -> bool:

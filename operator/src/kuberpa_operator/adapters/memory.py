@@ -11,6 +11,8 @@ from kuberpa_operator.adapters.api import Body
 from kuberpa_operator.adapters.clock import Clock
 
 WITH_STATUS: Final = frozenset({"robots", "activityitems", "schedules", "pods"})
+CHANGEABLE: Final = frozenset({"labels", "annotations", "ownerReferences"})
+"""Of metadata: what a patch changes."""
 Watcher = Callable[[str, str, Body], None]
 """Receives resource plural, type (ADDED, MODIFIED, DELETED) and body."""
 _Slot = tuple[str, str, str]
@@ -28,6 +30,8 @@ class MemoryApi:
     """Asked before each request, with verb and plural, for an error to raise."""
     lose_answer: Callable[[str], bool] = lambda plural: False  # noqa: ARG005  a default that loses none
     """Asked after each patch, with its plural, whether the connection breaks before the answer."""
+    lingering: bool = False
+    """Whether pods take their time to end, as with a kubelet."""
     _objects: dict[_Slot, Body] = field(default_factory=dict)
     _versions: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -86,7 +90,9 @@ class MemoryApi:
             raise InvalidError("metadata.uid: field is immutable", status=422, reason="Invalid")
         self._check(present, wanted)
         part = {key: value for key, value in patch.items() if (key == "status") is (subresource == "status")}
+        about = {} if subresource else {k: v for k, v in patch.get("metadata", {}).items() if k in CHANGEABLE}
         merged = _merge(copy.deepcopy(present), {k: v for k, v in part.items() if k != "metadata"})
+        merged["metadata"] = _merge(merged["metadata"], about)
         if merged == present:
             return copy.deepcopy(present)
         if merged.get("spec") != present.get("spec"):
@@ -103,13 +109,20 @@ class MemoryApi:
         name: str,
         *,
         uid: str = "",
-        grace_seconds: int | None = None,  # noqa: ARG002  everything goes at once here
+        grace_seconds: int | None = None,
     ) -> None:
-        """Delete an object."""
+        """Delete an object. A pod goes at once, or lingers (`lingering`) until its grace period is said to be 0."""
         self._note("delete", resource, name)
         present = self._present(resource, namespace, name)
         if uid and present["metadata"]["uid"] != uid:
             raise ConflictError(f"the UID is not {uid}", status=409, reason="Conflict")
+        if resource.plural == "pods" and self.lingering and grace_seconds != 0:
+            own = present.get("spec", {}).get("terminationGracePeriodSeconds", 30)
+            marked = copy.deepcopy(present)
+            marked["metadata"].setdefault("deletionTimestamp", self.clock.now().isoformat())
+            marked["metadata"]["deletionGracePeriodSeconds"] = own if grace_seconds is None else grace_seconds
+            self._store((resource.plural, namespace or "", name), marked, "MODIFIED")
+            return
         del self._objects[(resource.plural, namespace or "", name)]
         self._tell(resource.plural, "DELETED", present)
 

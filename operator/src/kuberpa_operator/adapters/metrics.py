@@ -34,6 +34,13 @@ class Metrics:
         )
         self.items = Gauge("kuberpa_activity_items", "ActivityItems by phase.", ("phase",), registry=registry)
         self.robots = Gauge("kuberpa_robots", "Robots by phase.", ("phase",), registry=registry)
+        self.transitions = Histogram(
+            "kuberpa_robot_transition_seconds",
+            "Time from a change of what is wanted of a robot (Running, Paused, Stopped, Restarted) to its being so.",
+            ("to", "how"),
+            buckets=SLOW,
+            registry=registry,
+        )
         self.firings = Counter("kuberpa_schedule_firings", "ActivityItems created by Schedules.", registry=registry)
         self.misses = Counter(
             "kuberpa_schedule_misses", "Instants that did not fire, by reason.", ("reason",), registry=registry

@@ -12,12 +12,13 @@ at the heads of the groups it can serve and not at every item.
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import merge
 from typing import NamedTuple
 
 from kuberpa.activity import ActivityItem
 from kuberpa.meta import LabelSelector
+from kuberpa.names import GROUP
 from kuberpa.reasons import Reason
 
 RobotKey = tuple[str, str]
@@ -41,6 +42,8 @@ class Seat:
     definitions: frozenset[str] = frozenset()
     sync_slots: int = 1
     async_slots: int = 16
+    manual: bool = False
+    """Whether it takes only what people ask for."""
 
     @property
     def key(self) -> RobotKey:
@@ -69,6 +72,8 @@ class Demand(NamedTuple):
     selector: str
     definition: str
     is_async: bool
+    automatic: bool = False
+    """Whether a Schedule or the like made it."""
 
 
 class Place(NamedTuple):
@@ -92,9 +97,13 @@ class _Group:
     def consider(self, key: RobotKey, seat: Seat | None) -> None:
         self.verdict = None
         matches = seat is not None and self._matches(seat)
-        serves = matches and seat is not None and seat.ready and self.demand.definition in seat.definitions
+        serves = matches and seat is not None and self._takes(seat)
         (self.matching.add if matches else self.matching.discard)(key)
         (self.serving.add if serves else self.serving.discard)(key)
+
+    def _takes(self, seat: Seat) -> bool:
+        left_alone = self.demand.automatic and seat.manual
+        return seat.ready and not left_alone and self.demand.definition in seat.definitions
 
     def _matches(self, seat: Seat) -> bool:
         if seat.namespace != self.demand.namespace:
@@ -111,7 +120,13 @@ def demand_of(item: ActivityItem) -> Demand:
         spec.robot_selector.model_dump_json() if spec.robot_selector else "",
         spec.definition,
         spec.async_,
+        is_automatic(item),
     )
+
+
+def is_automatic(item: ActivityItem) -> bool:
+    """Whether a resource of kuberpa's made the item, and not a person."""
+    return any(ref.controller and ref.api_version.startswith(f"{GROUP}/") for ref in item.metadata.owner_references)
 
 
 def place_of(item: ActivityItem) -> Place:
@@ -261,6 +276,8 @@ class Dispatcher:
         if group.serving:
             return _busy(group)
         seats = [self._seats[key] for key in sorted(group.matching)]
+        if group.demand.automatic:
+            seats = [_left_alone(seat) if seat.manual else seat for seat in seats]
         unready = [seat for seat in seats if not seat.ready]
         return _unready(unready, len(seats)) if unready else _unknown(group.demand, seats)
 
@@ -366,12 +383,19 @@ def _busy(group: _Group) -> Verdict:
     return Verdict(Reason.ROBOT_BUSY, f"all {lane} slots of the matching robots are taken")
 
 
+def _left_alone(seat: Seat) -> Seat:
+    message = "spec.control is Manual: it takes only what people ask for"
+    return replace(seat, ready=False, reason=Reason.ROBOT_MANUAL, message=message)
+
+
 def _unready(unready: list[Seat], total: int) -> Verdict:
     if total == 1:
         return Verdict(unready[0].reason, f"robot {unready[0].name!r}: {unready[0].message}")
     named = "; ".join(f"{seat.name}: {seat.message}" for seat in unready[:NAMED_IN_MESSAGES])
     more = f"; and {len(unready) - NAMED_IN_MESSAGES} more" if len(unready) > NAMED_IN_MESSAGES else ""
-    return Verdict(Reason.ROBOT_NOT_READY, f"{len(unready)} of {total} matching robots are not ready: {named}{more}")
+    reasons = {seat.reason for seat in unready}
+    reason = reasons.pop() if len(reasons) == 1 and len(unready) == total else Reason.ROBOT_NOT_READY
+    return Verdict(reason, f"{len(unready)} of {total} matching robots are not ready: {named}{more}")
 
 
 def _unknown(demand: Demand, seats: list[Seat]) -> Verdict:

@@ -34,6 +34,8 @@ class DeletePod:
     namespace: str
     name: str
     uid: str
+    grace_seconds: int | None = None
+    """How long its processes have; None: as the pod says."""
 
 
 @dataclass(frozen=True, slots=True)

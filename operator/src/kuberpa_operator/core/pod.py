@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from kuberpa import names
-from kuberpa.robot import PodRuntime, Robot
+from kuberpa.robot import Robot
+from kuberpa.runtime import PodRuntime
 from kuberpa_operator.core.effects import Body
 
 CONTAINER: Final = "agent"
@@ -47,9 +48,13 @@ class Pod:
     robot: str = ""
     owner_uid: str = ""
     template_hash: str = ""
+    restarted_at: str = ""
+    """The wish for a restart that it was made for."""
     node: str = ""
     phase: str = "Pending"
     deleting: bool = False
+    grace_seconds: int = 0
+    """While it is being deleted: how long its processes have."""
     created_at: datetime | None = None
     reason: str = ""
     """Why it is as it is: the pod's own, an unmet condition's, or a waiting container's."""
@@ -79,9 +84,11 @@ def read_pod(body: Body) -> Pod:
         robot=meta.get("labels", {}).get(names.LABEL_ROBOT, ""),
         owner_uid=owner.get("uid", ""),
         template_hash=meta.get("annotations", {}).get(names.ANNOTATION_TEMPLATE_HASH, ""),
+        restarted_at=meta.get("annotations", {}).get(names.ANNOTATION_RESTARTED_AT, ""),
         node=body.get("spec", {}).get("nodeName", ""),
         phase=status.get("phase", "Pending"),
         deleting="deletionTimestamp" in meta,
+        grace_seconds=meta.get("deletionGracePeriodSeconds", 0),
         created_at=datetime.fromisoformat(meta["creationTimestamp"]) if "creationTimestamp" in meta else None,
         reason=why[0],
         message=why[1],
@@ -131,7 +138,10 @@ def render_pod(robot: Robot, settings: PodSettings) -> Body:
         **(_windows(runtime) if windows else _linux(runtime)),
     }
     meta = _meta(robot, names.pod_name(robot.metadata.name))
-    return {"metadata": {**meta, "annotations": {names.ANNOTATION_TEMPLATE_HASH: _hash(spec)}}, "spec": spec}
+    annotations = {names.ANNOTATION_TEMPLATE_HASH: _hash(spec)}
+    if (wish := robot.metadata.annotations.get(names.ANNOTATION_RESTARTED_AT)) is not None:
+        annotations[names.ANNOTATION_RESTARTED_AT] = wish
+    return {"metadata": {**meta, "annotations": annotations}, "spec": spec}
 
 
 def template_hash(pod: Body) -> str:

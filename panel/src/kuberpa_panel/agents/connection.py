@@ -23,7 +23,7 @@ from kuberpa.failpoints import Failpoint, reach
 from kuberpa.lifecycle import Outcome, Report
 from kuberpa.model import Model
 from kuberpa.reasons import Reason
-from kuberpa.robot import Robot
+from kuberpa.robot import AgentControl, Robot
 from kuberpa_panel import clock, metrics
 from kuberpa_panel.agents.frames import FrameError, parse
 from kuberpa_panel.agents.identity import Identity
@@ -196,6 +196,10 @@ class Connection:
             case wire.Packages():
                 self._check_news()
                 self.status.update(lambda _: {"packages": message.status})
+            case wire.State():
+                said = AgentControl(state=message.state, settled=message.settled, generation=message.generation)
+                # the operator waits for it; what comes too often waits as everything else does
+                self.status.update(lambda _: {"control": said}, urgent=self._news.take())
             case wire.Hello():
                 raise Close(POLICY_VIOLATION, "hello: is the first frame and comes once")
 

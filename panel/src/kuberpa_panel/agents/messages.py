@@ -2,17 +2,22 @@
 
 from kuberpa import wire
 from kuberpa.activity import ActivityItem
-from kuberpa.robot import Robot
+from kuberpa.robot import Robot, RobotState
+from kuberpa.robot_lifecycle import told
 
 
 def settings_of(robot: Robot, lost_after_seconds: float) -> wire.Settings:
     """What the robot's spec wants of its agent."""
+    state = told(robot)
     return wire.Settings(
         concurrency=robot.spec.concurrency,
         async_concurrency=robot.spec.async_concurrency,
         packages=robot.spec.packages,
         package_index=robot.spec.package_index,
         lost_after_seconds=lost_after_seconds,
+        state=state,
+        # what works as usual need not hear of every change of the spec
+        generation=0 if state is RobotState.RUNNING else robot.metadata.generation,
     )
 
 

@@ -3,6 +3,7 @@
 Allowed("get", "robots")          on the object that the path names
 Visible("list", "robots")         a Scope to filter rows with; refused when it is empty
 MayStop()                         patch activityitems and create robots/stop on the item's robot
+MayControl()                      patch robots and create robots/stop on the robot that the path names
 Public("why")                     needs no rights, and says why
 SignedIn("why")                   needs no more than a viewer
 """
@@ -114,6 +115,29 @@ class MayStop(ViewerGuard):
             raise NotFoundProblem(f"There is no activity {namespace}/{name} in the cluster. It may have been deleted.")
         await require(context.services.access, viewer.user, stop_right(item))
         return viewer
+
+
+@dataclass(frozen=True, slots=True)
+class MayControl(ViewerGuard):
+    """The rights to start, pause and stop the robot that the path names: as the admission policy asks for them."""
+
+    async def check(self, context: Context, viewer: Viewer, request: Request) -> Viewer:
+        """The viewer."""
+        namespace, name = request.path_params["namespace"], request.path_params["name"]
+        for right in control_rights(namespace, name):
+            await require(context.services.access, viewer.user, right)
+        return viewer
+
+
+def control_rights(namespace: str, name: str) -> tuple[Right, ...]:
+    """What starting, pausing or stopping a robot takes."""
+    return Right("patch", "robots", namespace, name), Right("create", "robots/stop", namespace, name)
+
+
+async def may_control(context: Context, viewer: Viewer, namespace: str, name: str) -> bool:
+    """Whether to offer Start, Pause and Stop."""
+    rights = control_rights(namespace, name)
+    return all([await allows(context.services.access, viewer.user, right) for right in rights])
 
 
 def stop_right(item: ActivityItem) -> Right:

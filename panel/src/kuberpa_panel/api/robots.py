@@ -8,7 +8,16 @@ from pydantic import Field
 
 from kuberpa.meta import Condition
 from kuberpa.model import Instant, Model
-from kuberpa.robot import PackagesStatus, Robot, RobotCondition, RobotPhase
+from kuberpa.robot import (
+    PackagesStatus,
+    Robot,
+    RobotCondition,
+    RobotControl,
+    RobotDesiredState,
+    RobotPhase,
+    RobotStop,
+    Transition,
+)
 
 PAGE_SIZE: Final = 50
 SortKey = Literal["name", "state", "runtime", "node", "running", "queued", "version", "since"]
@@ -17,8 +26,12 @@ URGENCY: Final = (
     RobotPhase.UNREACHABLE,
     RobotPhase.PENDING,
     RobotPhase.STARTING,
+    RobotPhase.STOPPING,
+    RobotPhase.PAUSING,
     RobotPhase.BUSY,
     RobotPhase.IDLE,
+    RobotPhase.PAUSED,
+    RobotPhase.STOPPED,
 )
 """Sorting by state puts what needs a person first."""
 
@@ -41,6 +54,8 @@ class RobotRow(Model):
     agent_version: str
     connected: bool
     packages: PackagesStatus
+    desired_state: RobotDesiredState
+    control: RobotControl
     since: Instant | None
     created_at: Instant | None
 
@@ -67,6 +82,8 @@ class RobotDetail(Model):
     definitions: tuple[str, ...]
     connected_at: Instant | None
     disconnected_at: Instant | None
+    stop: RobotStop
+    transition: Transition | None
 
 
 class RobotQuery(Model):
@@ -123,6 +140,8 @@ def row_of(robot: Robot) -> RobotRow:
         agent_version=agent.version if agent else "",
         connected=bool(agent and agent.connected),
         packages=agent.packages if agent else PackagesStatus(),
+        desired_state=robot.spec.desired_state,
+        control=robot.spec.control,
         since=_since(robot),
         created_at=robot.metadata.creation_timestamp,
     )
@@ -146,6 +165,8 @@ def detail_of(robot: Robot) -> RobotDetail:
         definitions=agent.definitions if agent else (),
         connected_at=agent.connected_at if agent else None,
         disconnected_at=agent.disconnected_at if agent else None,
+        stop=robot.spec.stop,
+        transition=robot.status.transition,
     )
 
 

@@ -12,15 +12,17 @@ from starlette.requests import Request
 
 from kuberpa.activity import DesiredState
 from kuberpa.model import Model
+from kuberpa.robot_orders import RobotAction
 from kuberpa.wire import Definition
-from kuberpa_panel.api import actions, browse, output, robots, schedules
+from kuberpa_panel.api import actions, browse, orders, output, robots, schedules
 from kuberpa_panel.api.access import Scope, require
 from kuberpa_panel.api.activities import ActivityDetail, ActivityPage, ActivityQuery, ActivityRow, row_of
 from kuberpa_panel.api.context import context_of
-from kuberpa_panel.api.guards import Allowed, MayStop, SignedIn, Visible, guarded
+from kuberpa_panel.api.guards import Allowed, MayControl, MayStop, SignedIn, Visible, guarded
+from kuberpa_panel.api.orders import Answer, ManyRobots, RobotOrder
 from kuberpa_panel.api.output import Place
 from kuberpa_panel.api.problems import NotFoundProblem, Right
-from kuberpa_panel.api.robots import RobotDetail, RobotPage, RobotQuery
+from kuberpa_panel.api.robots import RobotDetail, RobotPage, RobotQuery, RobotRow
 from kuberpa_panel.api.schedules import ScheduleRow
 from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.database.records import Attempt, LogLine
@@ -96,6 +98,30 @@ async def get_definitions(
     """Definitions with the JSON Schema of their parameters."""
     find_robot(request, namespace, name)
     return await context_of(request).services.catalog.definitions(namespace, name)
+
+
+@router.post("/robots/order", tags=["robots"], summary="Start, pause, stop or restart many robots")
+async def order_robots(
+    request: Request,
+    body: ManyRobots,
+    viewer: Annotated[Viewer, guarded(SignedIn("orders.order_many checks each robot"))],
+) -> tuple[Answer, ...]:
+    """As for one robot, for up to 500 of them; each answer has the robot, or says why it was refused."""
+    return await orders.order_many(context_of(request), viewer, body)
+
+
+@router.post("/robots/{namespace}/{name}/{action}", tags=["robots"], summary="Start, pause, stop or restart a robot")
+async def order_robot(  # noqa: PLR0913, PLR0917  the parts of one request
+    request: Request,
+    namespace: str,
+    name: str,
+    action: RobotAction,
+    viewer: Annotated[Viewer, guarded(MayControl())],
+    body: RobotOrder | None = None,
+) -> RobotRow:
+    """Takes `patch robots` and `create robots/stop`. `auto` and `manual` say who may give the robot work."""
+    robot = await orders.order(context_of(request), viewer, namespace, name, action, body or RobotOrder())
+    return robots.row_of(robot)
 
 
 @router.get("/activities", tags=["activities"], summary="List activities")

@@ -2,6 +2,7 @@
 
     services.catalog     Catalog        robots, schedules and definitions, from the watch cache
     services.activities  Activities     live items; create, stop, kill on behalf of a user
+    services.robots      Robots         start, pause, stop, restart robots on behalf of a user
     services.history     History        what ended, attempts, results: from the archive
     services.output      Output         log lines, live tail, progress
     services.access      Access         who is this token, may that user do this
@@ -23,6 +24,7 @@ from kuberpa_panel.services.activities import Activities
 from kuberpa_panel.services.catalog import Catalog
 from kuberpa_panel.services.history import History
 from kuberpa_panel.services.output import Output
+from kuberpa_panel.services.robots import Robots
 from kuberpa_panel.watch import WatchCache
 
 
@@ -32,6 +34,7 @@ class Services:
 
     catalog: Catalog
     activities: Activities
+    robots: Robots
     history: History
     output: Output
     access: Access
@@ -54,6 +57,7 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
     return Services(
         catalog=Catalog(cache, database),
         activities=Activities(cluster, cache),
+        robots=Robots(cluster),
         history=History(database),
         output=Output(database, notifications),
         access=access,

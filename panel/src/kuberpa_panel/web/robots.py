@@ -1,20 +1,22 @@
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Form, Query
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from kuberpa.names import API_VERSION
 from kuberpa.robot import Robot
+from kuberpa.robot_orders import RobotAction
 from kuberpa.wire import Definition
-from kuberpa_panel.api import robots
+from kuberpa_panel.api import orders, robots
 from kuberpa_panel.api.access import Scope, allows
 from kuberpa_panel.api.activities import ActivityQuery
 from kuberpa_panel.api.browse import list_activities
 from kuberpa_panel.api.context import Context, context_of
-from kuberpa_panel.api.guards import Allowed, Visible, guarded
-from kuberpa_panel.api.problems import Right
+from kuberpa_panel.api.guards import Allowed, MayControl, SignedIn, Visible, guarded, may_control
+from kuberpa_panel.api.orders import ManyRobots, RobotOrder
+from kuberpa_panel.api.problems import ConflictProblem, Right
 from kuberpa_panel.api.robots import RobotQuery
 from kuberpa_panel.api.routes import find_robot
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
@@ -25,6 +27,8 @@ from kuberpa_panel.web.render import common, fragment, page
 router = APIRouter(include_in_schema=False)
 LIST: Final = Visible("list", "robots")
 GET: Final = Allowed("get", "robots")
+NAMED: Final = 10
+"""Robots named in a refusal."""
 Tab = Literal["activities", "definitions", "packages", "yaml"]
 COLUMNS: Final = (
     ("name", "Name"),
@@ -117,6 +121,41 @@ async def stream_robot(
     return open_stream(request, parts_source(show, kinds), ping_source(lambda c: GET.check(c, viewer, request)))
 
 
+@router.post("/robots/order")
+async def order_robots(
+    request: Request,
+    viewer: Annotated[Viewer, guarded(SignedIn("orders.order_many checks each robot"))],
+    action: Annotated[RobotAction, Form()],
+    robot: Annotated[list[str], Form(min_length=1, max_length=orders.MANY)],
+    force: Annotated[bool, Form()] = False,
+) -> Response:
+    """Ask the same of the robots that were chosen in the list, and say which refused."""
+    places = [{"namespace": place.partition("/")[0], "name": place.partition("/")[2]} for place in robot]
+    wanted = ManyRobots.of({"action": action, "force": force, "robots": places})
+    answers = await orders.order_many(context_of(request), viewer, wanted)
+    if refused := [answer for answer in answers if answer.error]:
+        named = "; ".join(f"{answer.namespace}/{answer.name}: {answer.error}" for answer in refused[:NAMED])
+        raise ConflictProblem(f"{len(refused)} of {len(answers)} robots refused. {named}")
+    return RedirectResponse("/robots", 303)
+
+
+@router.post("/robots/{namespace}/{name}/{action}")
+async def order_robot(  # noqa: PLR0913, PLR0917  the parts of one form
+    request: Request,
+    namespace: str,
+    name: str,
+    action: RobotAction,
+    viewer: Annotated[Viewer, guarded(MayControl())],
+    uid: Annotated[str, Form()] = "",
+    force: Annotated[bool, Form()] = False,
+    manual: Annotated[bool, Form()] = False,
+) -> Response:
+    """Start, pause, stop or restart, then back to the page, which shows what becomes of it."""
+    how = RobotOrder(force=force, manual=manual, uid=uid)
+    await orders.order(context_of(request), viewer, namespace, name, action, how)
+    return RedirectResponse(f"/robots/{namespace}/{name}", 303)
+
+
 async def _detail(request: Request, viewer: Viewer, robot: Robot, tab: Tab) -> dict[str, Any]:
     context = context_of(request)
     meta = robot.metadata
@@ -124,7 +163,13 @@ async def _detail(request: Request, viewer: Viewer, robot: Robot, tab: Tab) -> d
     may_run = await allows(access, user, Right("create", "activityitems", meta.namespace)) and await allows(
         access, user, Right("create", "robots/run", meta.namespace, meta.name)
     )
-    values: dict[str, Any] = {"robot": robots.detail_of(robot), "tab": tab, "may_run": may_run, "show_robot": False}
+    values: dict[str, Any] = {
+        "robot": robots.detail_of(robot),
+        "tab": tab,
+        "may_run": may_run,
+        "may_control": await may_control(context, viewer, meta.namespace, meta.name),
+        "show_robot": False,
+    }
     if tab == "activities":
         may_list = await allows(access, user, Right("list", "activityitems", meta.namespace))
         scope = Scope(namespaces=frozenset({meta.namespace}) if may_list else frozenset())

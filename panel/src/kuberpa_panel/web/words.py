@@ -18,6 +18,10 @@ ROBOT: Final = {
     RobotPhase.STARTING: Look("wait", "loader-2"),
     RobotPhase.IDLE: Look("ok", "circle-check"),
     RobotPhase.BUSY: Look("busy", "player-play"),
+    RobotPhase.PAUSING: Look("wait", "player-pause"),
+    RobotPhase.PAUSED: Look("calm", "player-pause"),
+    RobotPhase.STOPPING: Look("wait", "player-stop"),
+    RobotPhase.STOPPED: Look("calm", "player-stop"),
     RobotPhase.UNREACHABLE: Look("bad", "plug-connected-x"),
 }
 

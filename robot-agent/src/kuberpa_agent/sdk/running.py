@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import threading
@@ -8,28 +9,89 @@ from typing import Any, Final
 
 RUN_VARIABLE: Final = "KUBERPA_RUN"
 STOP_FILE_VARIABLE: Final = "KUBERPA_STOP_FILE"
+ROBOT_STATE_VARIABLE: Final = "KUBERPA_ROBOT_STATE_FILE"
+"""Path of a JSON file whose `state` is Running, Paused, Stopping or Killing: what the robot was told."""
+ROBOT_STATE_FILE: Final = "robot-state.json"
+"""Its name in the agent's state directory."""
 _MAX_MESSAGE_CHARS: Final = 1024
 _STOP_POLL_SECONDS: Final = 0.2
+_PAUSE_POLL_SECONDS: Final = 0.05
 
 log: Final = logging.getLogger("kuberpa.activity")
 """Logger whose records reach the panel with their level."""
 
+
+class StopRequestedError(BaseException):
+    """Raised by checkpoint() when a stop was asked for.
+
+    No Exception, so that `except Exception` around a step does not swallow it; `finally` and `with` clean up.
+    """
+
+
 # A plain flag: the signal handler that sets it may interrupt any lock's holder.
 _stopping = False
+_yielding = False
 _send: Callable[[dict[str, Any]], None] | None = None
 
 
 def should_stop() -> bool:
     """Whether a stop was asked for: finish what must be finished and return, or be killed after the grace.
 
-    Cheap enough for every turn of a loop; works in threads and in child processes too.
+    True when the activity is to stop and when its robot is. Cheap enough for every turn of a loop; works in threads
+    and in child processes too.
     """
+    if not _stopping:
+        path = os.environ.get(STOP_FILE_VARIABLE)
+        if (path and Path(path).exists()) or robot_state() in {"Stopping", "Killing"}:
+            request_stop()
     if _stopping:
-        return True
-    path = os.environ.get(STOP_FILE_VARIABLE)
-    if path and Path(path).exists():
-        request_stop()
+        _yield()
     return _stopping
+
+
+def robot_state() -> str:
+    """What the robot was told: Running, Paused, Stopping or Killing."""
+    path = os.environ.get(ROBOT_STATE_VARIABLE)
+    if not path:
+        return "Running"
+    try:
+        return str(json.loads(Path(path).read_bytes())["state"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "Running"
+
+
+def checkpoint() -> None:
+    """A place where the activity may wait or end: call it between two steps that belong together each.
+
+    Waits while the robot is paused, for as long as that takes; time spent here does not count as the activity's.
+    Raises StopRequestedError when a stop of the activity or of its robot was asked for.
+    """
+    if should_stop():
+        raise StopRequestedError
+    if robot_state() != "Paused":
+        return
+    _tell({"kind": "held", "held": True})
+    try:
+        pause = threading.Event()
+        while robot_state() == "Paused" and not should_stop():
+            pause.wait(_PAUSE_POLL_SECONDS)
+    finally:
+        _tell({"kind": "held", "held": False})
+    if should_stop():
+        raise StopRequestedError
+
+
+def _yield() -> None:
+    """Let the shim know that the end which follows is the answer to a stop."""
+    global _yielding  # noqa: PLW0603  one run a process
+    if not _yielding:
+        _yielding = True
+        _tell({"kind": "yielding"})
+
+
+def _tell(message: dict[str, Any]) -> None:
+    if _send is not None:
+        _send(message)
 
 
 def wait_for_stop(timeout_seconds: float) -> bool:
@@ -80,9 +142,9 @@ def level_name(number: int) -> str:
 
 def begin(send: Callable[[dict[str, Any]], None]) -> None:
     """Connect this process to its shim; called by the worker before robot code runs."""
-    global _send, _stopping  # noqa: PLW0603  one run a process
+    global _send, _stopping, _yielding  # noqa: PLW0603  one run a process
     _send = send
-    _stopping = False
+    _stopping = _yielding = False
 
 
 def request_stop() -> None:

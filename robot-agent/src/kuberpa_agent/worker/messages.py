@@ -28,6 +28,10 @@ class Messages:
         self.error: dict[str, Any] = {}
         self.exit_code: int | None = None
         self.detached: set[int] = set()
+        self.held = False
+        """Whether it says that it waits at a checkpoint."""
+        self.yielding = False
+        """Whether it says that it ends because a stop was asked for."""
 
     @property
     def due_at(self) -> float:
@@ -72,6 +76,10 @@ class Messages:
                 self.exit_code = int(message["code"])
             elif kind == "detached":
                 self.detached.add(int(message["pid"]))
+            elif kind == "held":
+                self.held = bool(message["held"])
+            elif kind == "yielding":
+                self.yielding = True
         except (ValueError, KeyError, TypeError, RecursionError):
             self._output.add(wall, "agent", "WARNING", "an unreadable message from the activity was ignored")
 

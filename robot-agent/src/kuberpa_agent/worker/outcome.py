@@ -91,11 +91,13 @@ _KILLED: Final = {
     "GracePeriodExceeded": "still running when the grace period was over: killed",
     "Orphaned": "killed because the robot agent had no contact with the panel for too long",
     "AgentShutdown": "killed because the robot agent shut down",
+    "RobotStopped": "killed because its robot was stopped by force",
 }
 _STOPPED: Final = {
     "StopRequested": "stopped on request",
     "TimeoutExceeded": "stopped because it ran longer than its timeout",
     "AgentShutdown": "stopped because the robot agent shut down",
+    "RobotStopped": "stopped because its robot was stopped",
 }
 
 

@@ -101,6 +101,8 @@ def _attempt(job: Mapping[str, Any], load: Callable[[], list[str]]) -> dict[str,
             value = asyncio.run(value)
     except signature.ArgumentError as error:
         return _error("InvalidArguments", "InvalidArguments", str(error))
+    except running.StopRequestedError:
+        return {"kind": "yielding"}
     except SystemExit as error:
         return _system_exit(error)
     except BaseException as error:  # noqa: BLE001  whatever robot code raises is its result

@@ -7,6 +7,7 @@
 | `output.jsonl` | shim          | one record a line, see `output`                                     |
 | `progress.json`| shim          | the latest progress                                                 |
 | `stop`         | agent or shim | exists once a stop was asked for; says how                          |
+| `held`        | shim          | exists while it waits at a checkpoint of a paused robot             |
 | `exit.json`    | shim          | how it ended; written last, atomically                              |
 | `ack.json`     | agent         | output confirmed so far                                             |
 """
@@ -22,6 +23,7 @@ STATE: Final = "state.json"
 OUTPUT: Final = "output.jsonl"
 PROGRESS: Final = "progress.json"
 STOP: Final = "stop"
+HELD: Final = "held"
 EXIT: Final = "exit.json"
 ACK: Final = "ack.json"
 STDIN: Final = "stdin"

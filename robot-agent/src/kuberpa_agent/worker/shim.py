@@ -62,6 +62,8 @@ class Shim:
         self._stop_reason = self._kill_reason = ""
         self._grace_ends = float("inf")
         self._asked = False
+        self._held_since: float | None = None
+        self._held_seconds = 0.0
 
     def run(self, starting: Callable[[], Starting]) -> None:
         """Claim the directory, run, write exit.json. Returns at once when another shim has claimed it."""
@@ -119,9 +121,8 @@ class Shim:
         now = time.monotonic()
         flush_at = min(splitter.begun for splitter in self._splitters.values()) + _FLUSH_SECONDS
         due = min(flush_at, self._look_at, self._grace_ends, self._messages.due_at, now + _LOOK_SECONDS)
-        timeout = self._job.get("timeoutSeconds")
-        if timeout is not None and not self._stop_reason:
-            due = min(due, self._started + timeout)
+        if not self._stop_reason:
+            due = min(due, self._timeout_at())
         if self._asked:
             due = min(due, now + _GROUP_POLL_SECONDS)
         return max(0.0, due - now)
@@ -142,10 +143,31 @@ class Shim:
             splitter = self._splitters[event.source]
             for text, continues in splitter.feed(event.data, now) if event.data else splitter.end():
                 self._line(wall, event.source, text, continues=continues)
+        self._note_held(now)
         self._flush_pending(now, wall)
         written = self._output.write()
         if self._messages.write_progress(now) or written:
             self._waker.wake()
+
+    def _timeout_at(self) -> float:
+        """When it has run for too long; what it spent waiting for a paused robot is not its own time."""
+        timeout = self._job.get("timeoutSeconds")
+        if timeout is None or self._held_since is not None:
+            return float("inf")
+        return self._started + float(timeout) + self._held_seconds
+
+    def _note_held(self, now: float) -> None:
+        held = self._messages.held
+        if held is (self._held_since is not None):
+            return
+        if held:
+            self._held_since = now
+            (self._directory / rundir.HELD).touch()
+        elif self._held_since is not None:
+            self._held_seconds += now - self._held_since
+            self._held_since = None
+            (self._directory / rundir.HELD).unlink(missing_ok=True)
+        self._waker.wake()
 
     def _line(self, wall: float, stream: str, text: str, *, continues: bool) -> None:
         self._output.add(wall, stream, "INFO" if stream == "stdout" else "ERROR", text, continues=continues)
@@ -167,8 +189,7 @@ class Shim:
             self._beat(now)
         if self._platform.terminate_requested() and not self._stop_reason:
             self._request_stop("AgentShutdown", self._job["graceSeconds"], now)
-        timeout = self._job.get("timeoutSeconds")
-        if timeout is not None and not self._stop_reason and now >= self._started + timeout:
+        if not self._stop_reason and now >= self._timeout_at():
             self._request_stop("TimeoutExceeded", self._job["graceSeconds"], now)
         if now >= self._grace_ends and not self._kill_reason:
             self._kill_reason = "GracePeriodExceeded"
@@ -235,7 +256,7 @@ class Shim:
                 exit_code=status,
                 is_command=made.is_command or self._messages.exit_code is not None,
                 check=made.check,
-                stop_reason=self._stop_reason,
+                stop_reason=self._stop_reason or self._yielded_to(),
                 kill_reason=self._kill_reason,
                 result=result,
                 returned=self._messages.returned,
@@ -254,6 +275,13 @@ class Shim:
                 "survivors": list(survivors)[:_MAX_SURVIVORS],
             }
         )
+
+    def _yielded_to(self) -> str:
+        """The request that it says it answered by ending, when it was faster than this process."""
+        if not self._messages.yielding:
+            return ""
+        asked = rundir.read_json(self._directory / rundir.STOP)
+        return "RobotStopped" if asked is None else str(asked.get("reason") or "StopRequested")
 
     def _could_not_start(self, reason: str, message: str) -> None:
         self._started = time.monotonic()
