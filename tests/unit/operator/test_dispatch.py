@@ -9,7 +9,8 @@ from tests.support.operator import START
 
 from kuberpa.activity import ActivityItem
 from kuberpa.reasons import Reason
-from kuberpa_operator.core.dispatch import Dispatcher, Seat, place_of
+from kuberpa_operator.core.demand import place_of
+from kuberpa_operator.core.dispatch import Dispatcher, Seat
 
 ROBOTS = ("a", "b", "c")
 DEFINITIONS = ("os.command", "reconcile")

@@ -32,7 +32,14 @@ class Metrics:
             buckets=SLOW,
             registry=registry,
         )
-        self.items = Gauge("kuberpa_activity_items", "ActivityItems by phase.", ("phase",), registry=registry)
+        self.leads = Gauge("kuberpa_operator_leads", "1 on the replica that leads, 0 elsewhere.", registry=registry)
+        self.relists = Counter(
+            "kuberpa_operator_relists", "Lists of a whole kind after the start.", ("kind",), registry=registry
+        )
+        self._add_robots(registry)
+        self._add_work(registry)
+
+    def _add_robots(self, registry: CollectorRegistry) -> None:
         self.robots = Gauge("kuberpa_robots", "Robots by phase.", ("phase",), registry=registry)
         self.transitions = Histogram(
             "kuberpa_robot_transition_seconds",
@@ -41,6 +48,9 @@ class Metrics:
             buckets=SLOW,
             registry=registry,
         )
+
+    def _add_work(self, registry: CollectorRegistry) -> None:
+        self.items = Gauge("kuberpa_activity_items", "ActivityItems by phase.", ("phase",), registry=registry)
         self.firings = Counter("kuberpa_schedule_firings", "ActivityItems created by Schedules.", registry=registry)
         self.misses = Counter(
             "kuberpa_schedule_misses", "Instants that did not fire, by reason.", ("reason",), registry=registry
@@ -50,8 +60,4 @@ class Metrics:
             "How late a firing was created, against its instant.",
             buckets=SLOW,
             registry=registry,
-        )
-        self.leads = Gauge("kuberpa_operator_leads", "1 on the replica that leads, 0 elsewhere.", registry=registry)
-        self.relists = Counter(
-            "kuberpa_operator_relists", "Lists of a whole kind after the start.", ("kind",), registry=registry
         )

@@ -14,12 +14,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from heapq import merge
-from typing import NamedTuple
 
 from kuberpa.activity import ActivityItem
 from kuberpa.meta import LabelSelector
-from kuberpa.names import GROUP
 from kuberpa.reasons import Reason
+from kuberpa_operator.core.demand import Demand, Place, demand_of, place_of
 
 RobotKey = tuple[str, str]
 """Namespace and name."""
@@ -64,27 +63,6 @@ class Verdict:
     final: bool = False
 
 
-class Demand(NamedTuple):
-    """What waiting items have in common when any slot serves all of them or none."""
-
-    namespace: str
-    ref: str
-    selector: str
-    definition: str
-    is_async: bool
-    automatic: bool = False
-    """Whether a Schedule or the like made it."""
-
-
-class Place(NamedTuple):
-    """Where an item stands in its group: the tuple's order is the order of work."""
-
-    rank: int
-    created: float
-    name: str
-    uid: str
-
-
 @dataclass(slots=True)
 class _Group:
     demand: Demand
@@ -109,30 +87,6 @@ class _Group:
         if seat.namespace != self.demand.namespace:
             return False
         return seat.name == self.demand.ref if self.selector is None else self.selector.matches(dict(seat.labels))
-
-
-def demand_of(item: ActivityItem) -> Demand:
-    """The group that an item waits in."""
-    spec = item.spec
-    return Demand(
-        item.metadata.namespace,
-        spec.robot_ref.name if spec.robot_ref else "",
-        spec.robot_selector.model_dump_json() if spec.robot_selector else "",
-        spec.definition,
-        spec.async_,
-        is_automatic(item),
-    )
-
-
-def is_automatic(item: ActivityItem) -> bool:
-    """Whether a resource of kuberpa's made the item, and not a person."""
-    return any(ref.controller and ref.api_version.startswith(f"{GROUP}/") for ref in item.metadata.owner_references)
-
-
-def place_of(item: ActivityItem) -> Place:
-    """Higher priority first, then the older one; the name decides between items of the same second."""
-    created = item.metadata.creation_timestamp
-    return Place(-item.spec.priority, created.timestamp() if created else 0.0, item.metadata.name, item.metadata.uid)
 
 
 class Dispatcher:
