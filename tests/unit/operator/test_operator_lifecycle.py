@@ -27,7 +27,8 @@ async def gone(sim: Simulation) -> None:
 
 
 async def grace(sim: Simulation) -> int | None:
-    return (await sim.get("pods", "robot-invoices"))["metadata"].get("deletionGracePeriodSeconds")
+    seconds: int | None = (await sim.get("pods", "robot-invoices"))["metadata"].get("deletionGracePeriodSeconds")
+    return seconds
 
 
 async def reasons(sim: Simulation) -> list[str]:
