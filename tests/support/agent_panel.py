@@ -4,7 +4,7 @@ import asyncio
 import http
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any
@@ -15,6 +15,9 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from kuberpa import wire
+from kuberpa.queueing import QueueErrorCode, QueueProblem
+from kuberpa_agent.sdk.errors import QueueError
+from kuberpa_agent.sdk.testing import MemoryQueues
 
 DEADLINE = 60.0
 Key = tuple[str, int]
@@ -42,6 +45,10 @@ class ScriptedPanel:
     accepts: Callable[[str], int] = lambda token: 200
     """HTTP status for a bearer token."""
     welcomes: bool = True
+    queues: MemoryQueues = field(default_factory=lambda: MemoryQueues(ends_when_empty=False))
+    """Work queues that calls are answered from."""
+    mute: set[wire.QueueOp] = field(default_factory=set)
+    """Operations that are carried out and not answered."""
     robots: dict[str, str] = field(default_factory=dict)
     """Robot by token, where one panel serves many."""
     lines: dict[Key, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -56,6 +63,9 @@ class ScriptedPanel:
     _server: Server | None = None
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _epoch: int = 0
+    _given: dict[str, Any] = field(default_factory=dict)
+    """Answers by idempotency key."""
+    _answering: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def open(self, tls: SSLContext | None = None) -> None:
         """Listen; again on the same port after `close`."""
@@ -76,6 +86,8 @@ class ScriptedPanel:
         """Go away, as a replica does."""
         if self._server is not None:
             self._server.close()
+            for task in self._answering:
+                task.cancel()
             await self._server.wait_closed()
 
     @property
@@ -119,6 +131,12 @@ class ScriptedPanel:
                             robot=robot, namespace="default", server="test", epoch=link.epoch, settings=self.settings
                         )
                     )
+            case wire.Call():
+                task = asyncio.create_task(self._answer(link, message))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+            case wire.Cancel() if message.id in self._given:
+                self._given[message.id].cancel()
             case wire.Output() if self.acknowledges:
                 await self._store(link, message)
             case wire.Finished() if self.acknowledges:
@@ -127,6 +145,22 @@ class ScriptedPanel:
                     self.gaps.append(f"{key}: finished with {message.last_seq} lines of which some are missing")
                 self.finished[key] = message
                 await link.send(wire.Ack(uid=message.uid, token=message.token, seq=message.last_seq, finished=True))
+
+    async def _answer(self, link: Link, call: wire.Call) -> None:
+        """Carry a call out, once; a repeated one is answered as the first was."""
+        if call.id not in self._given:
+            self._given[call.id] = self.queues.call({**call.body, "op": call.op.value, "queue": call.queue})
+        pending = self._given[call.id]
+        try:
+            answer = wire.Answer(id=call.id, result=await asyncio.wrap_future(pending.future))
+        except QueueError as error:
+            answer = wire.Answer(
+                id=call.id, problem=QueueProblem(code=QueueErrorCode(error.reason), message=str(error))
+            )
+        if call.op not in self.mute:
+            with suppress(ConnectionClosed):
+                await link.send(answer)
+        await self._notify()
 
     async def _store(self, link: Link, message: wire.Output) -> None:
         key = (message.uid, message.token)

@@ -220,7 +220,15 @@ RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
                 message="must name another queue; without queueRef items stay in this one as DeadLettered",
                 field="spec.deadLetter",
             ),
+            Rule(
+                rule="self.?status.?trigger.?created.orValue(0) >= oldSelf.?status.?trigger.?created.orValue(0)",
+                message="never decreases: the numbers up to it have been given to activities",
+                field="status.trigger.created",
+                forbids=True,
+            ),
         ),
+        "spec.trigger": (Rule(rule="self.min <= self.max", message="must be at most spec.trigger.max", field="min"),),
+        "spec.trigger.robotSelector.matchExpressions[]": (_REQUIREMENT,),
     },
 }
 

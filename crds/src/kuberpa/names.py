@@ -16,6 +16,8 @@ ROBOT_NAME_MAX: Final = 52
 LABEL_ROBOT: Final = f"{GROUP}/robot"
 """On pods: the Robot's name. On ActivityItems made by a Schedule nothing: the robot may not be known yet."""
 LABEL_SCHEDULE: Final = f"{GROUP}/schedule"
+LABEL_QUEUE: Final = f"{GROUP}/queue"
+"""On the ActivityItems of a WorkQueue's trigger: the queue's name."""
 LABEL_COMPONENT: Final = f"{GROUP}/component"
 """On Leases and workloads of kuberpa itself: operator or panel."""
 
@@ -29,6 +31,8 @@ ANNOTATION_ON_BEHALF_OF: Final = f"{GROUP}/on-behalf-of"
 """On a Schedule's ActivityItems: the user who created or last changed the Schedule."""
 ANNOTATION_SCHEDULED_AT: Final = f"{GROUP}/scheduled-at"
 """Nominal instant of a firing, RFC 3339 in UTC."""
+ANNOTATION_TRIGGER_NUMBER: Final = f"{GROUP}/trigger-number"
+"""On a WorkQueue trigger's ActivityItems: which of them it is, from 1."""
 ANNOTATION_TEMPLATE_HASH: Final = f"{GROUP}/template-hash"
 """On robot pods: hash of what the pod was rendered from; another hash means that the pod must be replaced."""
 ANNOTATION_RESTARTED_AT: Final = f"{GROUP}/restarted-at"
@@ -57,6 +61,12 @@ def firing_name(schedule: str, uid: str, cause: str, at: datetime) -> str:
     """
     digest = hashlib.sha256(f"{uid}/{cause}/{timestamp(at)}".encode()).hexdigest()[:10]
     return f"{schedule[:ROBOT_NAME_MAX].rstrip('-.')}-{digest}"
+
+
+def numbered_name(parent: str, uid: str, cause: str, number: int) -> str:
+    """Name of a parent's n-th child, for children that are counted: `<parent>-<10 hex digits>`, as `firing_name`."""
+    digest = hashlib.sha256(f"{uid}/{cause}/{number}".encode()).hexdigest()[:10]
+    return f"{parent[:ROBOT_NAME_MAX].rstrip('-.')}-{digest}"
 
 
 def timestamp(at: datetime) -> str:

@@ -86,3 +86,25 @@ class Reason(StrEnum):
     TOO_MANY_MISSED = "TooManyMissed"
     STILL_RUNNING = "StillRunning"
     REPLACED = "Replaced"
+
+    # Work queues
+    ACCEPTING = "Accepting"
+    UNKNOWN_QUEUE = "UnknownQueue"
+    NOT_PROJECTED = "NotProjected"
+    NOT_PAUSED = "NotPaused"
+    HOLD = "Hold"
+    HOLD_AND_DRAIN = "HoldAndDrain"
+    NO_TARGET = "NoTarget"
+    ON_TRACK = "OnTrack"
+    TARGET_MISSED = "TargetMissed"
+    MORE_ROBOTS_NEEDED = "MoreRobotsNeeded"
+
+    # Why a trigger wants so many activities
+    EMPTY = "Empty"
+    BACKLOG = "Backlog"
+    MINIMUM = "Minimum"
+    MAXIMUM = "Maximum"
+    TARGET = "Target"
+    ACTIVITIES_FAIL = "ActivitiesFail"
+    ACTIVITIES_ADDED = "ActivitiesAdded"
+    ACTIVITIES_STOPPED = "ActivitiesStopped"

@@ -9,6 +9,13 @@
     Output, Progress ────────────────────▶
           ◀─────────────────────────────── Ack (lines stored up to; result archived)
     Finished ────────────────────────────▶        repeated after reconnecting until it is acknowledged
+    Call, Cancel ────────────────────────▶        what runs ask of work queues, as kuberpa.queueing has it
+          ◀─────────────────────────────── Answer (by the call's id, in any order)
+
+A Call without an Answer is sent again after reconnecting, to whichever replica that is: its id is the idempotency key
+of what it asks for, and whatever concerns an item names the token of its lease. An agent has at most MAX_CALLS under
+way; more are answered with Unavailable. The queue is of the robot's own namespace, and the robot's ServiceAccount is
+who asks.
 
 An attempt is named by (item UID, token) everywhere. Times on the agent's clock never cross: an agent says how
 long ago something was, in seconds of its monotonic clock, and output lines carry its wall clock, which the
@@ -16,6 +23,7 @@ panel corrects by the offset that Hello showed. A frame over MAX_FRAME_BYTES clo
 frame that is not a message of this page closes it too (1008); both say why.
 """
 
+from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter
@@ -23,6 +31,7 @@ from pydantic import Field, TypeAdapter
 from kuberpa.activity import ActivityError, Inject
 from kuberpa.lifecycle import Outcome
 from kuberpa.model import Instant, Model
+from kuberpa.queueing import QueueProblem
 from kuberpa.reasons import Reason
 from kuberpa.robot import PackageIndex, PackagesStatus, RobotState
 
@@ -33,6 +42,9 @@ MAX_LINES: Final = 500
 """Lines in one Output."""
 MAX_LINE_CHARS: Final = 16 * 1024
 """Characters in one line; a longer one is split, all but the last part with `continues`."""
+
+MAX_CALLS: Final = 256
+"""Calls of one agent that are under way at a time, waiting ones included."""
 
 CLOSE_SUPERSEDED: Final = 4409
 """Another connection with the same identity took over."""
@@ -242,11 +254,56 @@ class Ack(Model):
     finished: bool = False
 
 
+class QueueOp(StrEnum):
+    """What may be asked of a work queue; the body is the request of that name in kuberpa.queueing."""
+
+    ADD = "add"
+    TAKE = "take"
+    RENEW = "renew"
+    PROGRESS = "progress"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    DEFER = "defer"
+    RELEASE = "release"
+
+
+CallId = Annotated[str, Field(min_length=16, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
+"""Chosen by the agent, and never again for something else."""
+
+
+class Call(Model):
+    """A run asks something of a work queue. What is wrong with the body is answered, not punished."""
+
+    type: Literal["call"] = "call"
+    id: CallId
+    op: QueueOp
+    queue: Annotated[str, Field(min_length=1, max_length=253)]
+    activity: Annotated[str, Field(max_length=253)] = ""
+    """Name of the ActivityItem that asks, for people."""
+    body: dict[str, Any] = {}
+
+
+class Cancel(Model):
+    """Nobody waits for this call any more. It is answered all the same, and what it took goes back."""
+
+    type: Literal["cancel"] = "cancel"
+    id: CallId
+
+
+class Answer(Model):
+    """The result of a call, or why there is none."""
+
+    type: Literal["answer"] = "answer"
+    id: CallId
+    result: Any = None
+    problem: QueueProblem | None = None
+
+
 FromAgent = Annotated[
-    Hello | Definitions | Packages | State | Started | Refused | Output | Progress | Finished,
+    Hello | Definitions | Packages | State | Started | Refused | Output | Progress | Finished | Call | Cancel,
     Field(discriminator="type"),
 ]
-FromPanel = Annotated[Welcome | Configure | Start | Stop | Kill | Ack, Field(discriminator="type")]
+FromPanel = Annotated[Welcome | Configure | Start | Stop | Kill | Ack | Answer, Field(discriminator="type")]
 
 FROM_AGENT: Final[TypeAdapter[Any]] = TypeAdapter(FromAgent)
 FROM_PANEL: Final[TypeAdapter[Any]] = TypeAdapter(FromPanel)

@@ -5,6 +5,7 @@ from pydantic import Field
 
 from kuberpa.meta import Condition, ObjectMeta
 from kuberpa.model import Instant, Model, Name, keyed_by
+from kuberpa.trigger import Trigger, TriggerStatus
 
 QUEUE_NAME_MAX = 52
 MAX_LEASE_SECONDS = 86_400
@@ -199,6 +200,9 @@ class WorkQueueSpec(Model):
     encryption: Annotated[Encryption | None, Field(description="Which fields of the payload are stored encrypted.")] = (
         None
     )
+    trigger: Annotated[
+        Trigger | None, Field(description="Keeps as many activities running as the backlog needs, and no more.")
+    ] = None
 
 
 class WorkQueueCondition(StrEnum):
@@ -279,6 +283,10 @@ class WorkQueueStatus(Model):
     ] = 0
     forecast: Annotated[
         Forecast | None, Field(description="When the backlog will be finished; absent before ten items were.")
+    ] = None
+    trigger: Annotated[
+        TriggerStatus | None,
+        Field(description="What spec.trigger wants and does, and why; absent before there is one."),
     ] = None
     projected_at: Annotated[Instant | None, Field(description="When the counts last changed here.")] = None
 

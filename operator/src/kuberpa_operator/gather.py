@@ -8,15 +8,17 @@ from kuberpa import names
 from kuberpa.activity import ActivityItem, ActivityPhase
 from kuberpa.robot import Robot, RobotPhase
 from kuberpa.schedule import Schedule
+from kuberpa.workqueue import WorkQueue
 from kuberpa_operator.adapters.clock import Clock
 from kuberpa_operator.adapters.panels import PanelBook
-from kuberpa_operator.core import activity, robot_snapshot, schedule
+from kuberpa_operator.core import activity, robot_snapshot, schedule, trigger, workqueue
 from kuberpa_operator.core.dispatch import Dispatcher
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.pod import PodSettings, render_pod
 from kuberpa_operator.core.presence import Presence
 from kuberpa_operator.core.setback import Setback
-from kuberpa_operator.world import Key, World, owner_schedule
+from kuberpa_operator.core.trigger import Refusal
+from kuberpa_operator.world import Key, World, owner_of
 
 
 @dataclass(slots=True)
@@ -33,6 +35,8 @@ class Gatherer:
     """By the Robot's UID."""
     refusals: dict[str, dict[datetime, str]] = field(default_factory=dict)
     """By the Schedule's UID: instants whose item was refused for good."""
+    trigger_refusals: dict[str, tuple[int, Refusal]] = field(default_factory=dict)
+    """By the WorkQueue's UID: generation of the spec, and why its ActivityItem was refused."""
     surplus: set[str] = field(default_factory=set)
     """UIDs of finished items beyond what may stay resident."""
     _phases: dict[str, tuple[ActivityPhase, datetime]] = field(default_factory=dict)
@@ -87,11 +91,26 @@ class Gatherer:
             refused=tuple(self.refusals.get(uid, {}).items()),
         )
 
+    def queue(self, queue: WorkQueue) -> workqueue.Snapshot:
+        """All that matters to a work queue now."""
+        meta, now = queue.metadata, self.clock.now()
+        generation, refusal = self.trigger_refusals.get(meta.uid, (0, None))
+        if refusal is not None and (generation != meta.generation or refusal.until <= now):
+            refusal = None
+        return workqueue.Snapshot(
+            queue=queue,
+            now=now,
+            children=self.world.children_of(meta.uid),
+            others=self.world.queue_specs(meta.namespace),
+            refusal=refusal,
+        )
+
     def forget(self, uid: str) -> None:
         """The object is gone."""
         memories: tuple[dict[str, Any], ...] = (
             self.setbacks,
             self.refusals,
+            self.trigger_refusals,
             self._phases,
             self._counts_changed,
             self._templates,
@@ -126,7 +145,10 @@ class Gatherer:
         return known[1]
 
     def _is_undecided(self, item: ActivityItem) -> bool:
-        at, owner = schedule.scheduled_at(item), owner_schedule(item)
+        at, owner = schedule.scheduled_at(item), owner_of(item)
+        if (queue := self.world.queues.get(owner)) is not None:
+            recorded = queue.status.trigger.created if queue.status.trigger is not None else 0
+            return trigger.number_of(item) > recorded
         if at is None or not owner:
             return False
         parent = self.world.schedules.get(owner)

@@ -9,7 +9,16 @@ from kuberpa_operator.adapters.api import Api, Body
 from kuberpa_operator.adapters.clock import Clock
 from kuberpa_operator.adapters.events import Recorder, Subject
 from kuberpa_operator.adapters.metrics import Metrics
-from kuberpa_operator.core.effects import Announce, CreatePod, DeleteItem, DeletePod, Effect, Fire, StopItem
+from kuberpa_operator.core.effects import (
+    AddActivity,
+    Announce,
+    CreatePod,
+    DeleteItem,
+    DeletePod,
+    Effect,
+    Fire,
+    StopItem,
+)
 
 Change = tuple[str, Body]
 """Kind and body of an object as the API server answered."""
@@ -28,7 +37,7 @@ class Performer:
     metrics: Metrics
     clock: Clock
 
-    async def perform(self, effect: Effect, subject: Subject) -> Change | None:
+    async def perform(self, effect: Effect, subject: Subject) -> Change | None:  # noqa: PLR0911  one an effect
         """One effect, and the change that the API server answered with. Raises ApiError, NameTakenError."""
         match effect:
             case CreatePod():
@@ -43,6 +52,8 @@ class Performer:
                 return None
             case Fire():
                 return await self._fire(effect)
+            case AddActivity():
+                return await self._add_activity(effect)
             case StopItem():
                 return await self._stop(effect)
             case Announce():
@@ -64,6 +75,13 @@ class Performer:
         reach(Failpoint.FIRE_AFTER)
         self.metrics.firings.inc()
         self.metrics.drift.observe(max((self.clock.now() - effect.instant).total_seconds(), 0.0))
+        return ("ActivityItem", item)
+
+    async def _add_activity(self, effect: AddActivity) -> Change:
+        reach(Failpoint.FIRE_BEFORE)
+        item = await self._create_owned(ACTIVITY_ITEMS, effect.namespace, effect.body, effect.owner_uid)
+        reach(Failpoint.FIRE_AFTER)
+        self.metrics.triggered.inc()
         return ("ActivityItem", item)
 
     async def _stop(self, effect: StopItem) -> Change | None:

@@ -22,9 +22,10 @@ from kuberpa_operator.adapters.api import Api, Body
 from kuberpa_operator.adapters.cluster import NotLeadingError
 from kuberpa_operator.adapters.events import Subject
 from kuberpa_operator.adapters.metrics import Metrics
-from kuberpa_operator.core import activity, robot, robot_rules, schedule
-from kuberpa_operator.core.effects import CreatePod, Decision, Effect, Fire, Kind, rule_name
+from kuberpa_operator.core import activity, robot, robot_rules, schedule, workqueue
+from kuberpa_operator.core.effects import AddActivity, CreatePod, Decision, Effect, Fire, Kind, rule_name
 from kuberpa_operator.core.setback import Setback
+from kuberpa_operator.core.trigger import Refusal
 from kuberpa_operator.perform import NameTakenError, Performer
 from kuberpa_operator.queue import WorkQueue
 from kuberpa_operator.report import RESOURCES, Reporter
@@ -75,7 +76,7 @@ class Reconciler:
     metrics: Metrics
     _pace: Pace = field(default_factory=lambda: Pace(EXPLANATIONS_PER_SECOND))
     _confirmed: set[str] = field(default_factory=set)
-    """UIDs of Schedules that this leader has read before it fired them."""
+    """UIDs of Schedules and WorkQueues that this leader has read before it fired them."""
     _stale: set[WorkKey] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT))
@@ -150,11 +151,13 @@ class Reconciler:
                 return activity.decide(self.router.gatherer.item(subject))
             case "Schedule":
                 return schedule.decide(self.router.gatherer.schedule(subject))
+            case "WorkQueue":
+                return workqueue.decide(self.router.gatherer.queue(subject))
 
     async def _act(self, key: WorkKey, subject: Any, decision: Decision) -> None:
         kind, uid = key
         meta = subject.metadata
-        if decision.rule == FIRE and not await self._confirm(key, subject):
+        if decision.rule in {FIRE, SCALE} and not await self._confirm(key, subject):
             return
         about = Subject(kind, meta.namespace, meta.name, uid)
         for effect in decision.effects:
@@ -206,9 +209,17 @@ class Reconciler:
                 self._set_back(uid, reason, str(error) if taken else f"the API server refused the pod: {error}")
             case Fire():
                 self.router.gatherer.refusals.setdefault(uid, {})[effect.instant] = str(error)
+            case AddActivity():
+                self._refuse_trigger(uid, str(error))
             case _:
                 return False
         return True
+
+    def _refuse_trigger(self, uid: str, message: str) -> None:
+        queue = self.router.gatherer.world.queues.get(uid)
+        if queue is not None:
+            refusal = Refusal(message, self.router.gatherer.clock.now() + REFUSED)
+            self.router.gatherer.trigger_refusals[uid] = (queue.metadata.generation, refusal)
 
     def _set_back(self, uid: str, reason: Reason, message: str) -> None:
         former = self.router.gatherer.setbacks.get(uid)
@@ -296,12 +307,16 @@ class Reconciler:
 
 REREAD: Final = "reread"
 FIRE: Final = rule_name(schedule.fire)
+SCALE: Final = rule_name(workqueue.scale)
+REFUSED: Final = timedelta(seconds=60)
+"""How long a trigger whose ActivityItem was refused for good makes no other."""
 REPLACED_AFTER_END: Final = rule_name(robot_rules.replace_ended)
 FAILPOINTS: Final[dict[tuple[str, str], tuple[Failpoint | None, Failpoint | None]]] = {
     ("ActivityItem", "assign"): (Failpoint.ASSIGN_BEFORE, Failpoint.ASSIGN_AFTER),
     ("ActivityItem", ""): (Failpoint.ITEM_STATUS_BEFORE, Failpoint.ITEM_STATUS_AFTER),
     ("Robot", "create-pod"): (None, Failpoint.POD_AFTER_STATUS),
     ("Schedule", "fire"): (None, Failpoint.FIRE_AFTER_STATUS),
+    ("WorkQueue", "scale"): (None, Failpoint.FIRE_AFTER_STATUS),
 }
 """Before and after the status that a rule wants; the rule's name is empty for all others of the kind."""
 

@@ -5,7 +5,17 @@ import logging
 from dataclasses import dataclass, field
 from typing import Final
 
-from kuberpa.client import ACTIVITY_ITEMS, LEASES, PODS, ROBOTS, SCHEDULES, ApiError, NotFoundError, Resource
+from kuberpa.client import (
+    ACTIVITY_ITEMS,
+    LEASES,
+    PODS,
+    ROBOTS,
+    SCHEDULES,
+    WORK_QUEUES,
+    ApiError,
+    NotFoundError,
+    Resource,
+)
 from kuberpa.names import LABEL_ROBOT
 from kuberpa_operator.adapters.api import Api
 from kuberpa_operator.adapters.metrics import Metrics
@@ -20,6 +30,7 @@ KINDS: Final[dict[str, tuple[Resource, dict[str, str]]]] = {
     "Pod": (PODS, {"labelSelector": LABEL_ROBOT}),
     "ActivityItem": (ACTIVITY_ITEMS, {}),
     "Schedule": (SCHEDULES, {}),
+    "WorkQueue": (WORK_QUEUES, {}),
 }
 log = logging.getLogger(__name__)
 

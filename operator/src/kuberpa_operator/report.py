@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kuberpa.client import ACTIVITY_ITEMS, ROBOTS, SCHEDULES, Resource
+from kuberpa.client import ACTIVITY_ITEMS, ROBOTS, SCHEDULES, WORK_QUEUES, Resource
 from kuberpa.model import Model
 from kuberpa_operator.adapters.api import Api, Body
 from kuberpa_operator.core.effects import Kind
@@ -12,9 +12,10 @@ RESOURCES: Final[dict[Kind, Resource]] = {
     "Robot": ROBOTS,
     "ActivityItem": ACTIVITY_ITEMS,
     "Schedule": SCHEDULES,
+    "WorkQueue": WORK_QUEUES,
 }
-UNFENCED: Final = frozenset({"Robot"})
-"""The panel writes status.agent of the same object all the time, and never a field of the operator's."""
+UNFENCED: Final = frozenset({"Robot", "WorkQueue"})
+"""The panel writes status of the same object all the time, and never a field of the operator's."""
 
 
 @dataclass(frozen=True, slots=True)

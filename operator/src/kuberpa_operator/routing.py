@@ -16,7 +16,7 @@ from kuberpa_operator.core import activity, robot
 from kuberpa_operator.core.effects import Kind
 from kuberpa_operator.gather import Gatherer, robot_key
 from kuberpa_operator.queue import WorkQueue
-from kuberpa_operator.world import Store
+from kuberpa_operator.world import PARENTS, Store
 
 CHILDREN_SETTLE: Final = timedelta(seconds=1)
 """A Schedule's list of active items may lag behind by this much."""
@@ -24,7 +24,7 @@ BREATH: Final = 100
 """Objects routed before others may run."""
 MAX_FINISHED: Final = 5000
 """Finished and archived items that may stay resident; etcd is no history store."""
-DECIDED: Final[tuple[Kind, ...]] = ("Robot", "ActivityItem", "Schedule")
+DECIDED: Final[tuple[Kind, ...]] = ("Robot", "ActivityItem", "Schedule", "WorkQueue")
 WorkKey = tuple[Kind, str]
 """Kind and UID."""
 log = logging.getLogger(__name__)
@@ -83,6 +83,8 @@ class Router:
                 self.again(self.gatherer.dispatcher.withdraw(uid))
                 self._touch_robot(robot_key(removed))
                 self._touch_parent(removed)
+            case "WorkQueue":
+                self._touch_queues(removed.metadata.namespace)
 
     def absent(self, kind: str, present: Iterable[str], version: int, namespace: str) -> list[str]:
         """UIDs known of a kind that a list of that version does not have."""
@@ -95,6 +97,7 @@ class Router:
             "Robot": world.robots,
             "ActivityItem": world.items,
             "Schedule": world.schedules,
+            "WorkQueue": world.queues,
             "Pod": world.pods,
         }
         return stores[kind]
@@ -128,9 +131,15 @@ class Router:
         self.queue.add((kind, uid))  # type: ignore[arg-type]
         if kind == "Robot" and (robot_ := world.robots.get(uid)) is not None:
             self.reseat(robot_)
-        if kind == "Schedule":
+        if kind in PARENTS:
             # what it has recorded now may be deleted now
             self._patiently({child.metadata.uid for child in world.children_of(uid) if child.status.is_final})
+        if (
+            kind == "WorkQueue"
+            and (queue := world.queues.get(uid)) is not None
+            and not queue.status.observed_generation
+        ):
+            self._touch_queues(queue.metadata.namespace)
         if kind == "ActivityItem" and (item := world.items.get(uid)) is not None:
             self.route_item(item)
             self._touch_parent(item)
@@ -210,6 +219,14 @@ class Router:
         owner = self.gatherer.world.link_item(item)
         if owner and owner in self.gatherer.world.schedules:
             self.queue.wake_by(("Schedule", owner), self.gatherer.clock.now() + CHILDREN_SETTLE)
+        elif owner and owner in self.gatherer.world.queues:
+            self.queue.add(("WorkQueue", owner), patient=True)
+
+    def _touch_queues(self, namespace: str) -> None:
+        """A queue came or went that others may send items to."""
+        for uid, queue in self.gatherer.world.queues:
+            if queue.metadata.namespace == namespace:
+                self.queue.add(("WorkQueue", uid), patient=True)
 
     # The regular look at what no watch tells
 

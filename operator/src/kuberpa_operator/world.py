@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 from kuberpa.activity import ActivityItem, ActivityItemStatus
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
+from kuberpa.workqueue import WorkQueue, WorkQueueSpec
 from kuberpa_operator.core.pod import Pod, read_pod
 
 T = TypeVar("T")
@@ -20,6 +21,8 @@ Body = dict[str, Any]
 Key = tuple[str, str]
 """Namespace and name."""
 TOMBSTONES: Final = 20_000
+PARENTS: Final = frozenset({"Schedule", "WorkQueue"})
+"""Kinds that create ActivityItems."""
 
 
 @dataclass(slots=True)
@@ -93,6 +96,7 @@ class World:
         self.robots: Store[Robot] = Store(Robot.of)
         self.items: Store[ActivityItem] = Store(read_item)
         self.schedules: Store[Schedule] = Store(Schedule.of)
+        self.queues: Store[WorkQueue] = Store(WorkQueue.of)
         self.pods: Store[Pod] = Store(read_pod)
         self._pods_of: defaultdict[Key, set[str]] = defaultdict(set)
         self._children: defaultdict[str, set[str]] = defaultdict(set)
@@ -102,8 +106,8 @@ class World:
         self._pods_of[(pod.namespace, pod.robot)].add(pod.uid)
 
     def link_item(self, item: ActivityItem) -> str:
-        """Remember whose firing an item is; the Schedule's UID, or nothing."""
-        owner = owner_schedule(item)
+        """Remember who created an item; the UID of the Schedule or WorkQueue, or nothing."""
+        owner = owner_of(item)
         if owner:
             self._children[owner].add(item.metadata.uid)
         return owner
@@ -115,16 +119,20 @@ class World:
         pods = [pod for uid in known if (pod := self.pods.get(uid)) is not None and pod.name == name]
         return max(pods, key=lambda pod: not pod.deleting, default=None)
 
-    def children_of(self, schedule_uid: str) -> tuple[ActivityItem, ...]:
-        """The items that a Schedule created."""
-        known = self._children[schedule_uid]
+    def queue_specs(self, namespace: str) -> dict[str, WorkQueueSpec]:
+        """Specs of a namespace's work queues, by name."""
+        return {q.metadata.name: q.spec for _, q in self.queues if q.metadata.namespace == namespace}
+
+    def children_of(self, parent_uid: str) -> tuple[ActivityItem, ...]:
+        """The items that a Schedule or a WorkQueue's trigger created."""
+        known = self._children[parent_uid]
         known.intersection_update([uid for uid in known if uid in self.items])
         return tuple(item for uid in known if (item := self.items.get(uid)) is not None)
 
 
-def owner_schedule(item: ActivityItem) -> str:
-    """UID of the Schedule that an item belongs to, or nothing."""
-    owners = (ref.uid for ref in item.metadata.owner_references if ref.kind == "Schedule" and ref.controller)
+def owner_of(item: ActivityItem) -> str:
+    """UID of the Schedule or WorkQueue that an item belongs to, or nothing."""
+    owners = (ref.uid for ref in item.metadata.owner_references if ref.kind in PARENTS and ref.controller)
     return next(owners, "")
 
 

@@ -22,3 +22,4 @@ FORECASTS: Final = Counter(
     ["quantile", "truth"],
 )
 ARCHIVE_AVAILABLE: Final = Gauge("kuberpa_panel_archive_available", "1 while the database can be used.")
+QUEUE_CALLS: Final = Counter("kuberpa_panel_queue_calls_total", "What agents asked of work queues.", ["op"])

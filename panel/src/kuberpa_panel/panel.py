@@ -74,7 +74,7 @@ async def running(settings: Settings) -> AsyncIterator[Panel]:
         lease = ReplicaLease(cluster, settings.namespace, settings.replica)
         hub = Hub(cluster, cache, lease.name)
         reports = Reports(cluster, cache)
-        plane = Plane(cache, reports, lease.name, settings.lost_after_seconds, partial(reads.holder, database))
+        plane = Plane(cache, reports, lease.name, settings.lost_after_seconds, partial(reads.holder, database), queues)
         endpoint = AgentEndpoint(cluster, Identifier(cluster, cache), hub, ingest, plane)
         database.on_change(lambda: _archive_changed(database, lease))
         loops = {

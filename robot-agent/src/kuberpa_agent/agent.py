@@ -11,7 +11,7 @@ import platform
 import random
 import socket as sockets
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,10 +28,12 @@ from kuberpa_agent.backoff import LASTING, Cause, cause_of_close, delay
 from kuberpa_agent.connection import ConnectError, Endpoint, frame_of, open_socket, read_token, token_changed
 from kuberpa_agent.executor import CloseMode
 from kuberpa_agent.outbox import RunKey
+from kuberpa_agent.relay import QueueRelay
 from kuberpa_agent.runner import Runner
 from kuberpa_agent.session import (
     Acknowledge,
     Action,
+    Answered,
     Begin,
     Configure,
     End,
@@ -39,6 +41,7 @@ from kuberpa_agent.session import (
     Phase,
     ProtocolError,
     Replay,
+    Resume,
     Session,
 )
 
@@ -108,6 +111,9 @@ class Agent:
         self._keepalive = pacing.keepalive_seconds
         self._gate = pacing.gate
         self._session = Session()
+        self.relay = QueueRelay(self._call)
+        """What runs ask of work queues."""
+        self._ended: Callable[[wire.Finished], None] = lambda _: None
         self._wake = asyncio.Event()
         """Something may be due for sending."""
         self._moved = asyncio.Condition()
@@ -118,11 +124,16 @@ class Agent:
         self._closed = False
         self._contact_at = float("-inf")
 
+    def on_end(self, tell: Callable[[wire.Finished], None]) -> None:
+        """Tell of each run that has ended, once or more often."""
+        self._ended = tell
+
     async def run(self) -> None:
         """Work until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(), name="pump")
+                group.create_task(self.relay.run(), name="leases")
                 group.create_task(self._stay_connected(), name="connection")
         finally:
             for task in self._tasks:
@@ -142,7 +153,8 @@ class Agent:
         return self._delivered()
 
     def _delivered(self) -> bool:
-        return self._pumped and self._session.outbox.empty and not any(not run.running for run in self._runner.runs())
+        delivered = self._pumped and self._session.outbox.empty and self.relay.idle
+        return delivered and not any(not run.running for run in self._runner.runs())
 
     # ---- the executor's events
 
@@ -151,6 +163,8 @@ class Agent:
             if self._must_wait():
                 async with self._moved:
                     await self._moved.wait_for(lambda: not self._must_wait())
+            if isinstance(event, wire.Finished):
+                self._ended(event)
             self._session.offer(event)
             self._wake.set()
         self._pumped = True
@@ -159,6 +173,10 @@ class Agent:
     def _must_wait(self) -> bool:
         """While draining nothing can be replayed later, so events wait for the connection."""
         return self._session.outbox.full or (self._session.draining and self._session.phase is not Phase.LIVE)
+
+    def _call(self, message: wire.Call | wire.Cancel) -> None:
+        self._session.call(message)
+        self._wake.set()
 
     async def _notify(self) -> None:
         async with self._moved:
@@ -293,6 +311,10 @@ class Agent:
                 await self._runner.forget(uid, token)
             case Replay() if not self._closed:
                 self._runner.replay()
+            case Resume():
+                self.relay.resume()
+            case Answered(answer):
+                self.relay.answered(answer)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._guard(work))

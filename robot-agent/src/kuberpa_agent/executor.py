@@ -22,7 +22,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -190,6 +190,17 @@ class Executor:
         return tuple(
             wire.RunState(uid=run.uid, token=run.token, running=run.exit is None) for run in self._runs.values()
         )
+
+    def running(self, name: str) -> Mapping[str, Any] | None:
+        """The job of a run that has not ended, by its name; None for any other."""
+        run = self._runs.get(name)
+        return None if run is None or run.exit is not None else run.job
+
+    def ending(self, name: str) -> tuple[str, str] | None:
+        """Outcome and reason of a run that has ended and is not forgotten."""
+        run = self._runs.get(name)
+        ended = None if run is None else run.exit
+        return None if ended is None else (ended["outcome"], ended["reason"])
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens, for one consumer, until `close`."""

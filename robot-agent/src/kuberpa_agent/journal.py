@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import time
 from dataclasses import dataclass
@@ -48,18 +49,6 @@ def document(  # noqa: PLR0913  what a job is made of
     lost_after: float,
 ) -> dict[str, Any]:
     """job.json: all that a shim and a payload need to know. `programs`: folder of the robot's packages' programs."""
-    environment = {
-        "KUBERPA_ITEM_NAME": job.name,
-        "KUBERPA_ITEM_NAMESPACE": job.namespace,
-        "KUBERPA_ITEM_UID": job.uid,
-        "KUBERPA_ATTEMPT": str(job.attempt),
-        ROBOT_STATE_VARIABLE: str(places.state_dir / ROBOT_STATE_FILE),
-    }
-    if places.secrets_dir is not None:
-        environment[SECRETS_DIR_VARIABLE] = str(places.secrets_dir)
-    if programs is not None:
-        environment["PATH"] = os.pathsep.join(filter(None, [str(programs), os.environ.get("PATH")]))
-        environment["VIRTUAL_ENV"] = str(programs.parent)
     return {
         "run": name,
         "start": json.loads(job.model_dump_json(by_alias=True)),
@@ -75,8 +64,27 @@ def document(  # noqa: PLR0913  what a job is made of
         "filesDir": str(places.files_dir),
         "outputLimitBytes": places.output_limit_bytes,
         "resultLimitBytes": MAX_RESULT_BYTES,
-        "env": environment,
+        "env": _environment(job, places, programs),
+        # By it the run's processes prove to the agent that they are the run's, see sdk.link; void when the run ends.
+        "channel": {"folder": str(places.state_dir), "secret": secrets.token_hex(32)},
     }
+
+
+def _environment(job: wire.Start, places: Places, programs: Path | None) -> dict[str, str]:
+    """What the run's processes find in their environment beside the agent's own."""
+    environment = {
+        "KUBERPA_ITEM_NAME": job.name,
+        "KUBERPA_ITEM_NAMESPACE": job.namespace,
+        "KUBERPA_ITEM_UID": job.uid,
+        "KUBERPA_ATTEMPT": str(job.attempt),
+        ROBOT_STATE_VARIABLE: str(places.state_dir / ROBOT_STATE_FILE),
+    }
+    if places.secrets_dir is not None:
+        environment[SECRETS_DIR_VARIABLE] = str(places.secrets_dir)
+    if programs is not None:
+        environment["PATH"] = os.pathsep.join(filter(None, [str(programs), os.environ.get("PATH")]))
+        environment["VIRTUAL_ENV"] = str(programs.parent)
+    return environment
 
 
 def write(directory: Path, job: dict[str, Any]) -> None:

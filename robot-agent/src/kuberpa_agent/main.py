@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from kuberpa_agent.agent import Agent, local_facts
 from kuberpa_agent.connection import Endpoint
+from kuberpa_agent.desk import Desk
 from kuberpa_agent.errors import StateDirInUseError
 from kuberpa_agent.executor import CloseMode, Executor
 from kuberpa_agent.launcher import WorkerError
@@ -28,6 +29,9 @@ async def serve(settings: AgentSettings) -> int:
     facts = local_facts()
     log.info("started", extra={"version": facts.version, "panel": settings.panel_url, "pid": os.getpid()})
     agent = Agent(Endpoint(settings.panel_url, settings.token_file, settings.ca_file), executor, facts)
+    desk = Desk(settings.state_dir, executor, agent.relay)
+    await desk.open()
+    agent.on_end(desk.note)
     work = asyncio.create_task(agent.run())
     asked = asyncio.create_task(shutdown.requested.wait())
     try:
@@ -43,6 +47,7 @@ async def serve(settings: AgentSettings) -> int:
         for task in (work, asked):
             task.cancel()
         await asyncio.gather(work, asked, return_exceptions=True)
+        await desk.close()
 
 
 def parser() -> argparse.ArgumentParser:

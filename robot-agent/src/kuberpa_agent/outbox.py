@@ -62,6 +62,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._general: dict[str, Model] = {}
+        self._calls: deque[Model] = deque()
         self._runs: OrderedDict[RunKey, _Waiting] = OrderedDict()
         self._cost = 0
         self._urgent = False
@@ -81,6 +82,8 @@ class Outbox:
                 self._of(message).first.append(message)
             case wire.Finished():
                 self._of(message).finished = message
+            case wire.Call() | wire.Cancel():
+                self._calls.append(message)
             case _:
                 self._general[type(message).__name__] = message
         self._urgent = True
@@ -90,6 +93,8 @@ class Outbox:
         self._sent_at = now
         if self._general:
             return self._general.pop(next(iter(self._general)))
+        if self._calls:  # few, and somebody waits for each
+            return self._calls.popleft()
         while self._runs:
             key, waiting = self._runs.popitem(last=False)
             message = waiting.next(key)
@@ -104,7 +109,7 @@ class Outbox:
 
     def due(self, now: float) -> float | None:
         """Seconds until there is something to send; None while nothing waits."""
-        if not self._general and not self._runs:
+        if self.empty:
             return None
         return 0.0 if self._urgent else max(0.0, self._sent_at + BATCH_SECONDS - now)
 
@@ -116,11 +121,12 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Whether nothing waits."""
-        return not self._general and not self._runs
+        return not self._general and not self._calls and not self._runs
 
     def clear(self) -> None:
         """Forget everything: whoever put it replays it on the next connection."""
         self._general.clear()
+        self._calls.clear()
         self._runs.clear()
         self._cost = 0
         self._urgent = False

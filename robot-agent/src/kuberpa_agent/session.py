@@ -89,7 +89,19 @@ class Replay:
     """Report everything unacknowledged again, with definitions and packages."""
 
 
-Action = Configure | Begin | End | Acknowledge | Forget | Replay
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The connection can carry calls: those without an answer are to be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A call was answered."""
+
+    answer: wire.Answer
+
+
+Action = Configure | Begin | End | Acknowledge | Forget | Replay | Resume | Answered
 
 
 class Session:
@@ -130,7 +142,7 @@ class Session:
 
     # ---- from the panel
 
-    def receive(self, frame: str | bytes) -> tuple[Action, ...]:
+    def receive(self, frame: str | bytes) -> tuple[Action, ...]:  # noqa: PLR0911  one return a message
         """What a frame asks for. Raises ProtocolError, and nothing has changed."""
         message = _parse(frame)
         if isinstance(message, wire.Welcome) is not (self.phase is Phase.GREETING):
@@ -148,6 +160,8 @@ class Session:
                 return self._end((message.uid, message.token), None)
             case wire.Ack():
                 return self._acked(message)
+            case wire.Answer():
+                return (Answered(message),)
         raise ProtocolError(f"{message.type} is not for agents")
 
     def _welcomed(self, message: wire.Welcome) -> tuple[Action, ...]:
@@ -156,7 +170,7 @@ class Session:
         for finished, acknowledged in self._settled.values():
             if not acknowledged:
                 self.outbox.put(finished)
-        return Configure(message.settings), Replay()
+        return Configure(message.settings), Replay(), Resume()
 
     def _start(self, job: wire.Start) -> tuple[Action, ...]:
         key = (job.uid, job.token)
@@ -236,6 +250,10 @@ class Session:
             case _:
                 self._put(event)
 
+    def call(self, message: wire.Call | wire.Cancel) -> None:
+        """Queue a call, if there is a connection; Resume brings those that are left."""
+        self._put(message)
+
     def _offer_lines(self, event: wire.Output) -> None:
         key = (event.uid, event.token)
         cursor = self._cursor(key, event.lines[0].seq - 1)
@@ -254,7 +272,7 @@ class Session:
             self.outbox.put(message)
 
 
-def _parse(frame: str | bytes) -> wire.Welcome | wire.Configure | wire.Start | wire.Stop | wire.Kill | wire.Ack:
+def _parse(frame: str | bytes) -> wire.FromPanel:
     if isinstance(frame, bytes):
         raise ProtocolError("binary frames are not part of the protocol")
     try:

@@ -19,6 +19,7 @@ from kuberpa_agent.session import (
     Phase,
     ProtocolError,
     Replay,
+    Resume,
     Session,
 )
 
@@ -71,7 +72,7 @@ def sent_seqs(session: Session) -> list[int]:
 def test_a_welcome_applies_the_settings_before_everything_is_replayed() -> None:
     session = Session()
     session.opened(hello())
-    assert session.receive(welcome()) == (Configure(wire.Settings()), Replay())
+    assert session.receive(welcome()) == (Configure(wire.Settings()), Replay(), Resume())
     assert session.phase is Phase.LIVE
 
 

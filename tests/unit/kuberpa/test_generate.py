@@ -14,6 +14,7 @@ from kuberpa.schema import LIST_TYPE, PRESERVE, structural, walk
 
 REPOSITORY = Path(__file__).parents[3]
 FREE_FORM = {
+    *(f"spec.trigger.activity.input{tail}" for tail in ("", ".args[]", ".kwargs")),
     "spec.input",
     "spec.input.args[]",
     "spec.input.kwargs",

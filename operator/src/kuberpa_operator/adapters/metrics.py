@@ -52,6 +52,9 @@ class Metrics:
     def _add_work(self, registry: CollectorRegistry) -> None:
         self.items = Gauge("kuberpa_activity_items", "ActivityItems by phase.", ("phase",), registry=registry)
         self.firings = Counter("kuberpa_schedule_firings", "ActivityItems created by Schedules.", registry=registry)
+        self.triggered = Counter(
+            "kuberpa_trigger_activities", "ActivityItems created by triggers of WorkQueues.", registry=registry
+        )
         self.misses = Counter(
             "kuberpa_schedule_misses", "Instants that did not fire, by reason.", ("reason",), registry=registry
         )

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from kuberpa.model import Model
 from kuberpa.reasons import Reason
 
-Kind = Literal["Robot", "ActivityItem", "Schedule"]
+Kind = Literal["Robot", "ActivityItem", "Schedule", "WorkQueue"]
 Body = dict[str, Any]
 
 
@@ -58,6 +58,15 @@ class Fire:
 
 
 @dataclass(frozen=True, slots=True)
+class AddActivity:
+    """Create one of the ActivityItems of a WorkQueue's trigger. That it exists already is success as for Fire."""
+
+    namespace: str
+    owner_uid: str
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
 class StopItem:
     """Ask an ActivityItem to stop."""
 
@@ -75,7 +84,7 @@ class Announce:
     message: str
 
 
-Effect = CreatePod | DeletePod | DeleteItem | Fire | StopItem | Announce
+Effect = CreatePod | DeletePod | DeleteItem | Fire | AddActivity | StopItem | Announce
 
 
 @dataclass(frozen=True, slots=True)

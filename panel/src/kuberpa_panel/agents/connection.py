@@ -25,7 +25,8 @@ from kuberpa.model import Model
 from kuberpa.reasons import Reason
 from kuberpa.robot import AgentControl, Robot
 from kuberpa_panel import clock, metrics
-from kuberpa_panel.agents.frames import FrameError, parse
+from kuberpa_panel.agents.calls import Calls
+from kuberpa_panel.agents.frames import FrameError, encoded, parse
 from kuberpa_panel.agents.identity import Identity
 from kuberpa_panel.agents.ingest import Source
 from kuberpa_panel.agents.limits import TokenBucket
@@ -37,14 +38,15 @@ from kuberpa_panel.core import dispatch
 from kuberpa_panel.core.dispatch import Baseline, Held, Hold, Key
 from kuberpa_panel.core.reports import belongs
 from kuberpa_panel.database.store import DefinitionsKnown, Lines, Opened, ProgressMade, StoredLine
+from kuberpa_panel.queues.interface import Queues
 from kuberpa_panel.watch import WatchCache
 
 log = logging.getLogger(__name__)
 
 BYTES_PER_SECOND: Final = 4 * 1024 * 1024
 BYTES_BURST: Final = 16 * 1024 * 1024
-MESSAGES_PER_SECOND: Final = 500.0
-MESSAGES_BURST: Final = 2000.0
+MESSAGES_PER_SECOND: Final = 1000.0
+MESSAGES_BURST: Final = 4000.0
 NEWS_PER_SECOND: Final = 1.0
 NEWS_BURST: Final = 30.0
 """Definitions and Packages: a healthy agent sends a handful in its life."""
@@ -77,6 +79,7 @@ class Plane:
     lost_after_seconds: float
     holder: Callable[[str, int], Awaitable[str | None]]
     """Who held an attempt, as the archive knows it."""
+    queues: Queues
 
 
 class Connection:
@@ -107,6 +110,7 @@ class Connection:
         self._settings: wire.Settings | None = None
         self._reports_left = asyncio.Semaphore(REPORTS_MAX)
         self._reporter = Reporter(identity, source, self.offer)
+        self._calls = Calls(plane.queues, identity, self.offer)
         self._bytes = TokenBucket(BYTES_PER_SECOND, BYTES_BURST)
         self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_BURST)
         self._news = TokenBucket(NEWS_PER_SECOND, NEWS_BURST)
@@ -168,6 +172,7 @@ class Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._calls.close()
 
     # ---- from the agent
 
@@ -190,6 +195,10 @@ class Connection:
             case wire.Output() | wire.Progress() | wire.Started() | wire.Refused() | wire.Finished():
                 await self._check_attempt(message.uid, message.token)
                 await self._handle_attempt(message)
+            case wire.Call():
+                self._calls.accept(message)
+            case wire.Cancel():
+                self._calls.cancel(message.id)
             case wire.Definitions():
                 self._check_news()
                 await self._definitions(message)
@@ -286,10 +295,12 @@ class Connection:
         while True:
             message = await self._outgoing.get()
             try:
-                await self._websocket.send_text(wire.encode(message))
+                await self._websocket.send_text(encoded(message))
             except (WebSocketDisconnect, RuntimeError, OSError) as error:
                 raise Close(1006, "the connection broke") from error
-            if isinstance(message, wire.Start):
+            if isinstance(message, wire.Answer):
+                self._calls.sent(message.id)
+            elif isinstance(message, wire.Start):
                 reach(Failpoint.START_AFTER)
             elif isinstance(message, wire.Stop | wire.Kill):
                 reach(Failpoint.STOP_AFTER)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from kuberpa import wire
+from kuberpa.model import Model
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _REASON_BYTES: Final = 120
@@ -35,6 +37,14 @@ def parse(frame: Mapping[str, Any]) -> wire.FromAgent:
         raise FrameError(shorten(f"{where}: {first['msg']}")) from None
     except (ValueError, RecursionError) as error:
         raise FrameError(shorten(f"frame: not JSON: {error}")) from None
+
+
+def encoded(message: Model) -> str:
+    """The frame of a message. Lone surrogates, which JSON can spell and UTF-8 cannot, become U+FFFD."""
+    try:
+        return wire.encode(message)
+    except (PydanticSerializationError, UnicodeEncodeError):
+        return json.dumps(_mend(message.model_dump(by_alias=True, exclude_none=True)), default=str)
 
 
 def _message(message: wire.FromAgent) -> wire.FromAgent:

@@ -6,9 +6,8 @@ database is away, and kuberpa.client.ApiError when the API server cannot be aske
 """
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from kuberpa.names import service_account_name
 from kuberpa.queueing import (
     Added,
     AddedItems,
@@ -32,62 +31,60 @@ from kuberpa.queueing import (
     Take,
     Taken,
 )
-from kuberpa_panel.services.access import User
 
-
-def robot_principal(namespace: str, robot: str) -> User:
-    """The user as whom a robot's agent acts: its pod's ServiceAccount, to which or to whose group rights are bound."""
-    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
-    return User(name=f"system:serviceaccount:{namespace}:{service_account_name(robot)}", groups=groups)
+if TYPE_CHECKING:  # the services are built from what is promised here
+    from kuberpa_panel.services.access import User
 
 
 class Queues(Protocol):
     """Items of work queues, on behalf of a principal. In brackets: the verb on `workqueues/items` that it takes."""
 
-    async def add(self, principal: User, namespace: str, queue: str, request: AddItem) -> Added:
+    async def add(self, principal: "User", namespace: str, queue: str, request: AddItem) -> Added:
         """[create] Add one item."""
 
-    async def add_many(self, principal: User, namespace: str, queue: str, request: AddItems) -> AddedItems:
+    async def add_many(self, principal: "User", namespace: str, queue: str, request: AddItems) -> AddedItems:
         """[create] Add many items; wrong rows are answered one by one and, with allOrNothing, keep all others out."""
 
-    async def take(self, principal: User, namespace: str, queue: str, request: Take) -> Taken:
+    async def take(self, principal: "User", namespace: str, queue: str, request: Take) -> Taken:
         """[take] Lease the first ready item, waiting up to waitSeconds.
 
         Cancel it when the taker has gone: an item that was granted meanwhile goes back at once.
         """
 
-    async def renew(self, principal: User, namespace: str, queue: str, request: Renew) -> Lease:
+    async def renew(self, principal: "User", namespace: str, queue: str, request: Renew) -> Lease:
         """[take] Hold an item for longer."""
 
-    async def progress(self, principal: User, namespace: str, queue: str, request: Progress) -> Lease:
+    async def progress(self, principal: "User", namespace: str, queue: str, request: Progress) -> Lease:
         """[take] Say how far an item is."""
 
-    async def complete(self, principal: User, namespace: str, queue: str, request: Complete) -> Settled:
+    async def complete(self, principal: "User", namespace: str, queue: str, request: Complete) -> Settled:
         """[take] An item is done."""
 
-    async def fail(self, principal: User, namespace: str, queue: str, request: Fail) -> Settled:
+    async def fail(self, principal: "User", namespace: str, queue: str, request: Fail) -> Settled:
         """[take] An item failed: Retried, Failed or DeadLettered, as the queue says."""
 
-    async def defer(self, principal: User, namespace: str, queue: str, request: Defer) -> Settled:
+    async def defer(self, principal: "User", namespace: str, queue: str, request: Defer) -> Settled:
         """[take] Hand an item back until a time."""
 
-    async def release(self, principal: User, namespace: str, queue: str, request: Release) -> Settled:
+    async def release(self, principal: "User", namespace: str, queue: str, request: Release) -> Settled:
         """[take] Hand an item back now."""
 
-    async def get(self, principal: User, namespace: str, queue: str, item: str) -> QueueItem:
+    async def get(self, principal: "User", namespace: str, queue: str, item: str) -> QueueItem:
         """[get] One item with its history."""
 
-    async def query(self, principal: User, namespace: str, queue: str, query: ItemQuery) -> ItemPage:
+    async def query(self, principal: "User", namespace: str, queue: str, query: ItemQuery) -> ItemPage:
         """[list] A page of items, the newest first."""
 
-    def export(self, principal: User, namespace: str, queue: str, wanted: ItemFilter) -> AsyncIterator[list[QueueItem]]:
+    def export(
+        self, principal: "User", namespace: str, queue: str, wanted: ItemFilter
+    ) -> AsyncIterator[list[QueueItem]]:
         """[list] All items that match, in groups, the newest first."""
 
-    async def delete(self, principal: User, namespace: str, queue: str, item: str) -> QueueItem:
+    async def delete(self, principal: "User", namespace: str, queue: str, item: str) -> QueueItem:
         """[delete] Delete an item; its trace stays for a while. Whoever holds it finds its lease lost."""
 
-    async def requeue(self, principal: User, namespace: str, queue: str, request: Requeue) -> BulkChange:
+    async def requeue(self, principal: "User", namespace: str, queue: str, request: Requeue) -> BulkChange:
         """[requeue] Make ended items New again."""
 
-    async def redrive(self, principal: User, namespace: str, queue: str, request: Redrive) -> BulkChange:
+    async def redrive(self, principal: "User", namespace: str, queue: str, request: Redrive) -> BulkChange:
         """[requeue], and [create] on each queue that receives items. Send items on as new ones, with their lineage."""

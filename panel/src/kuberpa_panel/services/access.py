@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from kuberpa.client import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Cluster
 from kuberpa.model import Model
-from kuberpa.names import GROUP
+from kuberpa.names import GROUP, service_account_name
 
 CACHE_SECONDS: Final = 10.0
 CACHE_SIZE: Final = 20_000
@@ -23,6 +23,12 @@ class User(Model):
     uid: str = ""
     groups: tuple[str, ...] = ()
     extra: dict[str, tuple[str, ...]] = {}
+
+
+def robot_principal(namespace: str, robot: str) -> User:
+    """The user as whom a robot's agent acts: its pod's ServiceAccount. Rights are bound to that, or to its group."""
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+    return User(name=f"system:serviceaccount:{namespace}:{service_account_name(robot)}", groups=groups)
 
 
 class Access:

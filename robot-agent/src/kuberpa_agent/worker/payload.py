@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from kuberpa_agent.sdk import running
+from kuberpa_agent.sdk import queues, running
 from kuberpa_agent.sdk.channel import Channel
 from kuberpa_agent.sdk.registry import REGISTRY
 from kuberpa_agent.worker import rundir, signature, values
@@ -99,15 +99,26 @@ def _attempt(job: Mapping[str, Any], load: Callable[[], list[str]]) -> dict[str,
         value = function(*args, **kwargs)
         if inspect.iscoroutine(value):
             value = asyncio.run(value)
+        queues.finish(None)
     except signature.ArgumentError as error:
         return _error("InvalidArguments", "InvalidArguments", str(error))
     except running.StopRequestedError:
         return {"kind": "yielding"}
     except SystemExit as error:
+        _settle_items(error)
         return _system_exit(error)
     except BaseException as error:  # noqa: BLE001  whatever robot code raises is its result
+        _settle_items(error)
         return _exception(error)
     return _result(value, job["resultLimitBytes"])
+
+
+def _settle_items(error: BaseException) -> None:
+    """Items that the activity still held when it raised fail with it; trouble about them must not hide the error."""
+    try:
+        queues.finish(error)
+    except Exception:  # noqa: BLE001  the edge: see above
+        running.log.exception("an item could not be settled")
 
 
 def _arguments(job: Mapping[str, Any], function: Callable[..., Any]) -> tuple[list[Any], dict[str, Any]]:
