@@ -227,6 +227,26 @@ class TestControl:
         assert "may change only desiredState" in run.stderr
 
 
+class TestProgram:
+    def test_only_the_operator_makes_activities_that_belong_to_a_robot(self, policed: Cluster) -> None:
+        robot = created(policed, manifest("Robot"))
+        owner = {
+            "apiVersion": "kuberpa.dev/v1alpha1",
+            "kind": "Robot",
+            "name": robot["metadata"]["name"],
+            "uid": robot["metadata"]["uid"],
+            "controller": True,
+        }
+        item = manifest("ActivityItem")
+        item["metadata"]["ownerReferences"] = [owner]
+        for user in (ADMIN.flag, f"--as={PANEL}"):
+            assert "only the operator makes activities" in create(policed, item, user).stderr
+        created(policed, item, f"--as={OPERATOR}")
+        mine = created(policed, manifest("ActivityItem"), ADMIN.flag)
+        run = patch(policed, mine, {"metadata": {"ownerReferences": [owner]}}, ADMIN.flag)
+        assert "only the operator makes activities" in run.stderr
+
+
 class TestStop:
     @pytest.mark.parametrize("state", ["Stop", "Kill"])
     def test_an_activity_of_another_robot_is_not_stopped(self, policed: Cluster, state: str) -> None:

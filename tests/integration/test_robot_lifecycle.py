@@ -200,6 +200,47 @@ def test_whatever_people_want_in_whatever_order_the_last_wish_comes_true(office:
             assert (pods(office), marked(mark)) == ([], [])
 
 
+def program(office: Office, name: str, script: str, **more: Any) -> None:
+    spec = {"command": ["sh", "-c", script], **more}
+    office.created("Robot", name, {"runtime": {"linuxPod": {}}, "program": spec})
+
+
+def test_a_program_is_kept_running_told_of_a_pause_and_ended_with_proof(office: Office, mark: str) -> None:
+    heed = (
+        f": {mark}; trap 'echo bye; exit 0' TERM; echo up; while :; do "
+        'if grep -q Paused "$KUBERPA_ROBOT_STATE_FILE"; then touch "$KUBERPA_HELD_FILE"; '
+        'else rm -f "$KUBERPA_HELD_FILE"; fi; sleep 0.05; done'
+    )
+    program(office, "server", heed)
+
+    def runs(body: Body) -> bool:
+        return any(c["type"] == "ProgramRunning" and c["status"] == "True" for c in body["status"]["conditions"])
+
+    first = office.until("robot", "server", runs, "runs its program", 90)["status"]["program"]["item"]
+    office.phase(first, "Running")
+    assert robot(office, "pause", "server", "--wait").returncode == 0
+    assert robot(office, "start", "server", "--wait").returncode == 0
+    assert office.kubectl("get", "activityitems", "-l", "kuberpa.dev/program=server", "-o", "name").count("\n") == 1
+    office.kubectl("patch", "ai", first, "--type=merge", "-p", '{"spec":{"desiredState":"Kill"}}')
+    office.until("robot", "server", lambda it: it["status"]["program"]["item"] != first, "starts it again")
+    second = office.until("robot", "server", runs, "runs its program")["status"]["program"]["item"]
+    office.phase(second, "Running")
+    assert robot(office, "stop", "server", "--wait").returncode == 0
+    assert office.ended(second)["phase"] == "Stopped"
+    assert office.panel_log(second, "stdout") == "up\nbye\n"
+    assert marked(mark) == []
+
+
+def test_a_program_that_ends_at_once_is_given_up(office: Office) -> None:
+    program(office, "breaks", "exit 0", crashLoop={"limit": 2})
+    body = office.until("robot", "breaks", lambda it: it["status"]["phase"] == "CrashLoop", "is given up", 90)
+    assert body["status"]["program"]["number"] == 2
+    fixed = {"spec": {"program": {"command": ["sleep", "600"]}}}
+    office.kubectl("patch", "robot", "breaks", "--type=merge", "-p", json.dumps(fixed))
+    office.until("robot", "breaks", lambda it: it["status"]["phase"] == "Idle", "works again")
+    office.kubectl("delete", "robot", "breaks")
+
+
 def test_a_wrong_request_is_explained(office: Office) -> None:
     assert "Did you mean clerk?" in robot(office, "stop", "clark").stderr
     assert "not both and not neither" in robot(office, "pause", ROBOT, "-l", "team=life").stderr

@@ -174,6 +174,13 @@ RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
         ),
         "spec.runtime": (exactly_one_of("windowsPod", "linuxPod", example="runtime: {linuxPod: {}}"),),
         "spec.packages[]": (_NO_CREDENTIALS,),
+        "spec.program": (
+            Rule(
+                rule="self.command[0] != ''",
+                message="must begin with the program, for example [python3, -m, invoices]",
+                field="command",
+            ),
+        ),
     },
     "ActivityItem": {
         "": _FENCE,

@@ -36,6 +36,13 @@ class Reason(StrEnum):
     ROBOT_RESTARTED = "RobotRestarted"
     ROBOT_MANUAL = "RobotManual"
     FORCE_STOPPING = "ForceStopping"
+    PROGRAM_RUNNING = "ProgramRunning"
+    PROGRAM_STARTING = "ProgramStarting"
+    PROGRAM_STOPPING = "ProgramStopping"
+    PROGRAM_BACKOFF = "ProgramBackoff"
+    PROGRAM_ENDED = "ProgramEnded"
+    PROGRAM_STOPPED = "ProgramStopped"
+    CRASH_LOOP = "CrashLoop"
 
     # Why an ActivityItem is Pending
     NO_MATCHING_ROBOT = "NoMatchingRobot"

@@ -5,6 +5,7 @@ from pydantic import Field
 
 from kuberpa.meta import Condition, ObjectMeta
 from kuberpa.model import Instant, Model, Name, keyed_by
+from kuberpa.program import Program, ProgramStatus
 from kuberpa.runtime import Runtime
 
 
@@ -129,6 +130,13 @@ class RobotSpec(Model):
             "into the robot's pod. Their values appear nowhere else.",
         ),
     ] = ()
+    program: Annotated[
+        Program | None,
+        Field(
+            description="A long-running program that the robot keeps running beside its activities. Its output is in "
+            "the log of the ActivityItem that status.program.item names."
+        ),
+    ] = None
     concurrency: Annotated[int, Field(ge=1, le=64, description="How many synchronous activities run at a time.")] = 1
     async_concurrency: Annotated[
         int,
@@ -147,6 +155,7 @@ class RobotPhase(StrEnum):
     PAUSED = "Paused"
     STOPPING = "Stopping"
     STOPPED = "Stopped"
+    CRASH_LOOP = "CrashLoop"
     UNREACHABLE = "Unreachable"
 
 
@@ -156,6 +165,7 @@ class RobotCondition(StrEnum):
     READY = "Ready"
     AGENT_CONNECTED = "AgentConnected"
     PACKAGES_READY = "PackagesReady"
+    PROGRAM_RUNNING = "ProgramRunning"
 
 
 class PodStatus(Model):
@@ -265,8 +275,8 @@ class RobotStatus(Model):
             description="The conditions in one word. Pending has no pod yet, Starting has one whose agent or "
             "packages are "
             "not ready, Idle and Busy take work. Pausing has something running that has not reached a checkpoint, "
-            "Paused has not; Stopping has a pod that is to end, Stopped has none. Unreachable has an agent that was "
-            "connected and is not."
+            "Paused has not; Stopping has a pod that is to end, Stopped has none. CrashLoop has a program that "
+            "ends again and again. Unreachable has an agent that was connected and is not."
         ),
     ] = RobotPhase.PENDING
     message: Annotated[str, Field(max_length=4096, description="Why the robot is in this phase.")] = ""
@@ -276,7 +286,8 @@ class RobotStatus(Model):
             max_length=16,
             json_schema_extra=keyed_by("type"),
             description="Ready: the robot takes work. AgentConnected: its agent talks to the panel. PackagesReady: its "
-            "packages are installed; if not, the message is the installer's own.",
+            "packages are installed; if not, the message is the installer's own. ProgramRunning: its program runs; "
+            "only with spec.program.",
         ),
     ] = ()
     pod: Annotated[PodStatus | None, Field(description="The robot's present pod.")] = None
@@ -285,6 +296,7 @@ class RobotStatus(Model):
     transition: Annotated[
         Transition | None, Field(description="The last change of desiredState, or the last restart.")
     ] = None
+    program: Annotated[ProgramStatus | None, Field(description="The robot's program, if it has one.")] = None
 
 
 class Robot(Model):

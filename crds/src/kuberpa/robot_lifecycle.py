@@ -4,11 +4,11 @@ What is wanted (Goal) and how far the robot is (Situation) together give what it
 to be done about its pod (Act). There is no memory in it: whatever happens, and in whatever order wishes come and go,
 the next step follows from the latest wish and the latest observation alone.
 
-    wanted      no pod    pod leaves  pod ended  not up    no agent yet  agent away   works     held    quiet
-    Running     Pending+  Pending     Pending-   Pending   Starting      Unreachable  Busy      Busy    Idle
-    Paused      Pending+  Pending     Pending-   Pending   Starting      Unreachable  Pausing   Paused  Paused
-    Stopped     Stopped   Stopping    Stopping-  Stopping- Stopping-     Stopping-    Stopping- …
-    Restarted   Pending+  Stopping    Stopping-  …
+    wanted     no pod    pod leaves  pod ended  not up     no agent   agent away   broken     works      held     quiet
+    Running    Pending+  Pending     Pending-   Pending    Starting   Unreachable  CrashLoop  Busy       Busy     Idle
+    Paused     Pending+  Pending     Pending-   Pending    Starting   Unreachable  Pausing    Pausing    Paused   Paused
+    Stopped    Stopped   Stopping    Stopping-  Stopping-  Stopping-  Stopping-    Stopping-  Stopping-  …
+    Restarted  Pending+  Stopping    Stopping-  Stopping-  …
 
     +  a pod is created      -  the pod is ended, once nothing works on it or the grace period is over
 """
@@ -37,6 +37,8 @@ class Situation(StrEnum):
     """Its pod runs, its agent or its packages are not ready."""
     AWAY = "away"
     """Its agent was connected and is not."""
+    BROKEN = "broken"
+    """Its program ends again and again."""
     WORKING = "working"
     """Something runs on it."""
     HELD = "held"
@@ -75,12 +77,14 @@ _DOWN: Final = {situation: Step(P.STOPPING, A.END) for situation in S} | {S.LEAV
 STEPS: Final[dict[Goal, dict[Situation, Step]]] = {
     Goal.RUN: _UP
     | {
+        S.BROKEN: Step(P.CRASH_LOOP, A.KEEP),
         S.WORKING: Step(P.BUSY, A.KEEP),
         S.HELD: Step(P.BUSY, A.KEEP),
         S.QUIET: Step(P.IDLE, A.KEEP),
     },
     Goal.PAUSE: _UP
     | {
+        S.BROKEN: Step(P.PAUSING, A.KEEP),
         S.WORKING: Step(P.PAUSING, A.KEEP),
         S.HELD: Step(P.PAUSED, A.KEEP),
         S.QUIET: Step(P.PAUSED, A.KEEP),

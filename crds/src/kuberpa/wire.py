@@ -222,6 +222,8 @@ class Start(Model):
     input: dict[str, Any] = {}
     inject: Inject = Inject()
     async_: Annotated[bool, Field(alias="async")] = False
+    program: bool = False
+    """The robot's program: it takes no slot."""
     timeout_seconds: int | None = None
     grace_period_seconds: int = 30
     retryable: bool = False

@@ -12,10 +12,11 @@ from kuberpa.workqueue import WorkQueue
 from kuberpa_operator.adapters.clock import Clock
 from kuberpa_operator.adapters.panels import PanelBook
 from kuberpa_operator.core import activity, robot_snapshot, schedule, trigger, workqueue
-from kuberpa_operator.core.dispatch import Dispatcher
+from kuberpa_operator.core.dispatch import Dispatcher, Seat
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.pod import PodSettings, render_pod
 from kuberpa_operator.core.presence import Presence
+from kuberpa_operator.core.program import is_program, number_of
 from kuberpa_operator.core.setback import Setback
 from kuberpa_operator.core.trigger import Refusal
 from kuberpa_operator.world import Key, World, owner_of
@@ -51,7 +52,7 @@ class Gatherer:
             item=item,
             now=now,
             phase_since=self._phase_since(uid, status.phase, now),
-            grant=self.dispatcher.grant_of(uid),
+            grant=self._program_seat(item) if is_program(item) else self.dispatcher.grant_of(uid),
             verdict=self.dispatcher.verdict(uid),
             archive_available=not self.dispatcher.paused,
             robot_exists=self.world.robots.named(home) is not None,
@@ -76,6 +77,7 @@ class Gatherer:
             server_fresh=agent is not None and agent.server in fresh,
             panel_available=bool(fresh),
             running=running,
+            programs=tuple(child for child in self.world.children_of(meta.uid) if is_program(child)),
             queued=queued,
             setback=self.setbacks.get(meta.uid),
             counts_changed_at=self._counts_changed_at(robot_, running, queued, now),
@@ -144,7 +146,17 @@ class Gatherer:
             known = self._templates[uid] = (version, rendered)
         return known[1]
 
+    def _program_seat(self, item: ActivityItem) -> Seat | None:
+        """A program takes no slot: it goes to its robot as soon as that takes work."""
+        ref = item.spec.robot_ref
+        seat = self.dispatcher.seat_of((item.metadata.namespace, ref.name)) if ref else None
+        ready = seat is not None and seat.ready and item.spec.definition in seat.definitions
+        return seat if ready and not self.dispatcher.paused else None
+
     def _is_undecided(self, item: ActivityItem) -> bool:
+        if is_program(item) and (robot_ := self.world.robots.get(owner_of(item))) is not None:
+            status = robot_.status.program
+            return status is not None and status.ended < number_of(item)
         at, owner = schedule.scheduled_at(item), owner_of(item)
         if (queue := self.world.queues.get(owner)) is not None:
             recorded = queue.status.trigger.created if queue.status.trigger is not None else 0

@@ -12,6 +12,7 @@ from kuberpa_operator.adapters.metrics import Metrics
 from kuberpa_operator.core.effects import (
     AddActivity,
     Announce,
+    CreateItem,
     CreatePod,
     DeleteItem,
     DeletePod,
@@ -54,6 +55,9 @@ class Performer:
                 return await self._fire(effect)
             case AddActivity():
                 return await self._add_activity(effect)
+            case CreateItem():
+                body = await self._create_owned(ACTIVITY_ITEMS, effect.namespace, effect.body, effect.owner_uid)
+                return ("ActivityItem", body)
             case StopItem():
                 return await self._stop(effect)
             case Announce():

@@ -14,6 +14,7 @@ from kuberpa.robot import Robot
 from kuberpa_operator.adapters.api import Body
 from kuberpa_operator.core import activity, robot
 from kuberpa_operator.core.effects import Kind
+from kuberpa_operator.core.program import is_program
 from kuberpa_operator.gather import Gatherer, robot_key
 from kuberpa_operator.queue import WorkQueue
 from kuberpa_operator.world import PARENTS, Store
@@ -82,6 +83,7 @@ class Router:
             case "ActivityItem":
                 self.again(self.gatherer.dispatcher.withdraw(uid))
                 self._touch_robot(robot_key(removed))
+                self._touch_owner(removed)
                 self._touch_parent(removed)
             case "WorkQueue":
                 self._touch_queues(removed.metadata.namespace)
@@ -147,7 +149,9 @@ class Router:
     def route_item(self, item: ActivityItem) -> None:
         """Tell the dispatcher where an item is, or that it may be assigned."""
         dispatcher, uid = self.gatherer.dispatcher, item.metadata.uid
-        if item.status.phase in ON_ROBOT_PHASES:
+        if is_program(item):
+            pass  # it takes no slot, and its robot's seat is all that it waits for
+        elif item.status.phase in ON_ROBOT_PHASES:
             self.again(dispatcher.hold(uid, robot_key(item), is_async=item.spec.async_))
         elif activity.is_dispatchable(self.gatherer.item(item)):
             if dispatcher.grant_of(uid) is None:
@@ -170,6 +174,7 @@ class Router:
         if former == seat:
             return
         concerned = set(dispatcher.waiting_for(key)) if former else set()
+        self._hurry(self._programs(robot_.metadata.uid))
         self.again(dispatcher.seat(seat))
         self._patiently(concerned | set(dispatcher.waiting_for(key)))
         if seat.ready:
@@ -187,11 +192,21 @@ class Router:
         self._patiently(concerned)
         self._hurry(dispatcher.held_by(key))
 
+    def _held(self, key: tuple[str, str]) -> set[str]:
+        """UIDs of everything that is on a robot, its program included."""
+        robot_ = self.gatherer.world.robots.named(key)
+        programs = self._programs(robot_.metadata.uid) if robot_ else set()
+        return self.gatherer.dispatcher.held_by(key) | programs
+
+    def _programs(self, robot_uid: str) -> set[str]:
+        children = self.gatherer.world.children_of(robot_uid)
+        return {child.metadata.uid for child in children if is_program(child) and not child.status.is_final}
+
     def _pod_changed(self, namespace: str, name: str) -> None:
         robot_ = self.gatherer.world.robots.named((namespace, name))
         if robot_ is not None:
             self._route("Robot", robot_.metadata.uid)
-        self._hurry(self.gatherer.dispatcher.held_by((namespace, name)))
+        self._hurry(self._held((namespace, name)))
 
     def again(self, uids: list[str]) -> None:
         """Look again at items that were granted a slot, or whose grant was revoked."""
@@ -214,6 +229,10 @@ class Router:
         robot_ = self.gatherer.world.robots.named(key)
         if robot_ is not None:
             self.queue.add(("Robot", robot_.metadata.uid), patient=True)
+
+    def _touch_owner(self, item: ActivityItem) -> None:
+        if is_program(item) and item.spec.robot_ref:
+            self._touch_robot((item.metadata.namespace, item.spec.robot_ref.name))
 
     def _touch_parent(self, item: ActivityItem) -> None:
         owner = self.gatherer.world.link_item(item)
@@ -241,7 +260,7 @@ class Router:
             if not fresh or fresh == changed or (agent is not None and agent.server in changed):
                 self._route("Robot", uid)
         for key in gatherer.presence.lost():
-            self._hurry(gatherer.dispatcher.held_by(key))
+            self._hurry(self._held(key))
         self._pause_without_archive()
 
     def trim(self) -> None:

@@ -21,7 +21,7 @@ Body = dict[str, Any]
 Key = tuple[str, str]
 """Namespace and name."""
 TOMBSTONES: Final = 20_000
-PARENTS: Final = frozenset({"Schedule", "WorkQueue"})
+PARENTS: Final = frozenset({"Schedule", "WorkQueue", "Robot"})
 """Kinds that create ActivityItems."""
 
 
@@ -106,7 +106,7 @@ class World:
         self._pods_of[(pod.namespace, pod.robot)].add(pod.uid)
 
     def link_item(self, item: ActivityItem) -> str:
-        """Remember who created an item; the UID of the Schedule or WorkQueue, or nothing."""
+        """Remember whose an item is: the UID of the Schedule, WorkQueue or Robot, or nothing."""
         owner = owner_of(item)
         if owner:
             self._children[owner].add(item.metadata.uid)
@@ -124,14 +124,16 @@ class World:
         return {q.metadata.name: q.spec for _, q in self.queues if q.metadata.namespace == namespace}
 
     def children_of(self, parent_uid: str) -> tuple[ActivityItem, ...]:
-        """The items that a Schedule or a WorkQueue's trigger created."""
-        known = self._children[parent_uid]
+        """The items that belong to a Schedule, a WorkQueue's trigger or a Robot."""
+        known = self._children.get(parent_uid)
+        if known is None:
+            return ()
         known.intersection_update([uid for uid in known if uid in self.items])
         return tuple(item for uid in known if (item := self.items.get(uid)) is not None)
 
 
 def owner_of(item: ActivityItem) -> str:
-    """UID of the Schedule or WorkQueue that an item belongs to, or nothing."""
+    """UID of the Schedule, WorkQueue or Robot that an item belongs to, or nothing."""
     owners = (ref.uid for ref in item.metadata.owner_references if ref.kind in PARENTS and ref.controller)
     return next(owners, "")
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,17 @@ from kuberpa_agent.sdk.running import ROBOT_STATE_FILE
 from kuberpa_agent.worker import rundir
 
 ENDING: Final = frozenset({RobotState.STOPPING, RobotState.KILLING})
+
+
+class CloseMode(StrEnum):
+    """What becomes of running attempts when the agent goes."""
+
+    DETACH = "Detach"
+    """They run on; the next agent on this state directory adopts them."""
+    SAFE = "Safe"
+    """They are stopped, and killed after the grace period: Stopped or Killed with reason AgentShutdown."""
+    FORCE = "Force"
+    """They are killed at once."""
 
 
 class Control:

@@ -23,14 +23,13 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 from kuberpa import wire
 from kuberpa.robot import PackagesStatus, RobotState
 from kuberpa_agent import journal
-from kuberpa_agent.control import Control
+from kuberpa_agent.control import CloseMode, Control
 from kuberpa_agent.definitions import Known, validate
 from kuberpa_agent.errors import (
     BusyError,
@@ -57,17 +56,6 @@ __all__ = ["WINDOW_BYTES", "CloseMode", "Event", "Executor"]
 _KILL_SECONDS: Final = 10.0
 _START_LATE_SECONDS: Final = 60.0
 """How old a journalled run that never began may be and still be started after a crash."""
-
-
-class CloseMode(StrEnum):
-    """What becomes of running attempts when the agent goes."""
-
-    DETACH = "Detach"
-    """They run on; the next agent on this state directory adopts them."""
-    SAFE = "Safe"
-    """They are stopped, and killed after the grace period: Stopped or Killed with reason AgentShutdown."""
-    FORCE = "Force"
-    """They are killed at once."""
 
 
 class Executor:
@@ -102,7 +90,7 @@ class Executor:
         self._tombstones = Tombstones(state_dir / "forgotten")
         self._settings = wire.Settings()
         self._runs: dict[str, Run] = {}
-        self._starting: dict[str, tuple[bool, asyncio.Future[None]]] = {}
+        self._starting: dict[str, tuple[bool | None, asyncio.Future[None]]] = {}
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._control = Control(state_dir, self._runs, self._events.put_nowait)
         self._follower = Follower(
@@ -163,7 +151,7 @@ class Executor:
         name = run_name(job.uid, job.token)
         self._refuse(name, job)
         cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._starting[name] = (job.async_, cancelled)
+        self._starting[name] = (None if job.program else job.async_, cancelled)
         try:
             target = await self._target(job, cancelled)
             await asyncio.to_thread(validate, target, job)
@@ -268,9 +256,11 @@ class Executor:
         if name in self._runs or name in self._starting:
             raise DuplicateError(f"{name} was started before", forgotten=False)
         self._check_control()
+        if job.program:
+            return
         # What is being started may be among the runs already.
-        running = [run.is_async for n, run in self._runs.items() if run.exit is None and n not in self._starting]
-        taken = sum(is_async is job.async_ for is_async in [*running, *(a for a, _ in self._starting.values())])
+        running = [run.lane for n, run in self._runs.items() if run.exit is None and n not in self._starting]
+        taken = sum(lane is job.async_ for lane in [*running, *(lane for lane, _ in self._starting.values())])
         limit = self._settings.async_concurrency if job.async_ else self._settings.concurrency
         if taken >= limit:
             kind = "asynchronous" if job.async_ else "synchronous"

@@ -15,7 +15,7 @@ from kuberpa_agent.definitions import Known
 from kuberpa_agent.platform import selected
 from kuberpa_agent.runs import Run, last_seq
 from kuberpa_agent.sdk.credentials import SECRETS_DIR_VARIABLE
-from kuberpa_agent.sdk.running import ROBOT_STATE_FILE, ROBOT_STATE_VARIABLE
+from kuberpa_agent.sdk.running import HELD_FILE_VARIABLE, ROBOT_STATE_FILE, ROBOT_STATE_VARIABLE
 from kuberpa_agent.tombstones import Tombstones
 from kuberpa_agent.worker import rundir
 
@@ -64,19 +64,20 @@ def document(  # noqa: PLR0913  what a job is made of
         "filesDir": str(places.files_dir),
         "outputLimitBytes": places.output_limit_bytes,
         "resultLimitBytes": MAX_RESULT_BYTES,
-        "env": _environment(job, places, programs),
+        "env": _environment(name, job, places, programs),
         # By it the run's processes prove to the agent that they are the run's, see sdk.link; void when the run ends.
         "channel": {"folder": str(places.state_dir), "secret": secrets.token_hex(32)},
     }
 
 
-def _environment(job: wire.Start, places: Places, programs: Path | None) -> dict[str, str]:
+def _environment(name: str, job: wire.Start, places: Places, programs: Path | None) -> dict[str, str]:
     """What the run's processes find in their environment beside the agent's own."""
     environment = {
         "KUBERPA_ITEM_NAME": job.name,
         "KUBERPA_ITEM_NAMESPACE": job.namespace,
         "KUBERPA_ITEM_UID": job.uid,
         "KUBERPA_ATTEMPT": str(job.attempt),
+        HELD_FILE_VARIABLE: str(places.state_dir / "runs" / name / rundir.HELD),
         ROBOT_STATE_VARIABLE: str(places.state_dir / ROBOT_STATE_FILE),
     }
     if places.secrets_dir is not None:

@@ -45,9 +45,10 @@ class Run:
         return run_name(self.uid, self.token)
 
     @property
-    def is_async(self) -> bool:
-        """Whether it holds an asynchronous slot."""
-        return bool(self.job["start"].get("async"))
+    def lane(self) -> bool | None:
+        """Whether it holds an asynchronous slot; None for the robot's program, which holds none."""
+        start = self.job["start"]
+        return None if start.get("program") else bool(start.get("async"))
 
     @property
     def exit(self) -> dict[str, Any] | None:

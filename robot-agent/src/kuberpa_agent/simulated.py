@@ -193,7 +193,8 @@ class SimulatedRuns:
         if job.definition not in {definition.name for definition in self.definitions()}:
             raise errors.UnknownDefinitionError(f"simulated robots have no definition {job.definition}")
         limit = self._settings.async_concurrency if job.async_ else self._settings.concurrency
-        if sum(run.finished is None and run.job.async_ is job.async_ for run in self._runs.values()) >= limit:
+        taken = [run for run in self._runs.values() if run.finished is None and not run.job.program]
+        if not job.program and sum(run.job.async_ is job.async_ for run in taken) >= limit:
             raise errors.BusyError(f"all {limit} slots are taken")
         seconds = _sleep_seconds(job) if job.definition == _SLEEP else self._plan.duration.draw(self._rng)
         run = _Run(job, seconds, time.monotonic())

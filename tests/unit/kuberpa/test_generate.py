@@ -102,9 +102,9 @@ def test_every_list_says_how_it_is_merged(kind: Kind) -> None:
     assert [path for path, part in lists.items() if LIST_TYPE not in part] == []
     keyed = {path: part["x-kubernetes-list-map-keys"] for path, part in lists.items() if part[LIST_TYPE] == "map"}
     assert keyed == {
-        path: ["name"] if path == "spec.secrets" else ["type"]
+        path: ["type"] if path == "status.conditions" else ["name"]
         for path in lists
-        if path in {"status.conditions", "spec.secrets"}
+        if path in {"status.conditions", "spec.secrets", "spec.program.env"}
     }
 
 

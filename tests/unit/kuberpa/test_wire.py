@@ -36,6 +36,7 @@ def test_field_names_on_the_wire_are_camel_case_and_stable() -> None:
         "input": {"args": [1]},
         "inject": {},
         "async": False,
+        "program": False,
         "gracePeriodSeconds": 30,
         "retryable": False,
     }

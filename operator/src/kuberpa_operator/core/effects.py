@@ -67,6 +67,15 @@ class AddActivity:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateItem:
+    """Create the ActivityItem of a program's start. That it exists already is success as for Fire."""
+
+    namespace: str
+    owner_uid: str
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
 class StopItem:
     """Ask an ActivityItem to stop."""
 
@@ -84,7 +93,7 @@ class Announce:
     message: str
 
 
-Effect = CreatePod | DeletePod | DeleteItem | Fire | AddActivity | StopItem | Announce
+Effect = CreatePod | DeletePod | DeleteItem | Fire | AddActivity | CreateItem | StopItem | Announce
 
 
 @dataclass(frozen=True, slots=True)

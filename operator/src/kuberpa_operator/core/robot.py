@@ -22,6 +22,7 @@ from kuberpa.robot_lifecycle import REACHED
 from kuberpa_operator.core.conditions import MESSAGE_CHARS, find, renew
 from kuberpa_operator.core.dispatch import Seat
 from kuberpa_operator.core.effects import Announce, Decision, earliest
+from kuberpa_operator.core.program import Verdict, plan
 from kuberpa_operator.core.robot_rules import INSTALLING, READY_RULES, View, look
 from kuberpa_operator.core.robot_snapshot import Snapshot
 
@@ -68,6 +69,8 @@ def decide(s: Snapshot) -> Decision:
     """The one thing to do about a robot now, and its status."""
     view, former, phase = look(s), s.robot.status, s.step.phase
     transition = _reached(s, phase)
+    ready = view.rule in READY_RULES and not s.outdated
+    program = plan(s.robot, s.programs, s.goal, s.now, ready=ready, working=s.running > 0)
     counts_at = _counts_due(s, view)
     late = counts_at is not None and s.now < counts_at
     status = former.model_copy(
@@ -75,18 +78,19 @@ def decide(s: Snapshot) -> Decision:
             "observed_generation": s.robot.metadata.generation,
             "phase": former.phase if late else phase,
             "message": former.message if late else view.message[:MESSAGE_CHARS],
-            "conditions": _conditions(s, view),
+            "conditions": _conditions(s, view, program.condition),
             "pod": PodStatus(name=s.pod.name, uid=s.pod.uid, node=s.pod.node) if s.pod else None,
             "activities": former.activities if late else ActivityCounts(running=s.running, queued=s.queued),
             "transition": transition,
+            "program": program.status,
         }
     )
     return Decision(
         view.reason,
         view.message,
         status,
-        (*_begun(s, transition), *view.effects, *_ready_change(s, view), *_ended(s, transition)),
-        earliest(view.wake_at, counts_at if late else None),
+        (*_begun(s, transition), *view.effects, *program.effects, *_ready_change(s, view), *_ended(s, transition)),
+        earliest(view.wake_at, program.wake_at, counts_at if late else None),
         rule=view.rule,
     )
 
@@ -172,7 +176,7 @@ WARNED: Final = frozenset(
 """Reasons for not being ready that are told as a Warning Event, once."""
 
 
-def _conditions(s: Snapshot, view: View) -> tuple[Condition, ...]:
+def _conditions(s: Snapshot, view: View, program: Verdict | None) -> tuple[Condition, ...]:
     ready = view.rule in READY_RULES
     whether = ConditionStatus.TRUE if ready else ConditionStatus.FALSE
     reason, message = (Reason.ROBOT_READY, "is ready for work") if ready else (view.reason, view.message)
@@ -180,6 +184,7 @@ def _conditions(s: Snapshot, view: View) -> tuple[Condition, ...]:
         _set(s, RobotCondition.READY, whether, reason, message),
         _set(s, RobotCondition.AGENT_CONNECTED, *_agent_condition(s, view)),
         _set(s, RobotCondition.PACKAGES_READY, *_packages_condition(s)),
+        *((_set(s, RobotCondition.PROGRAM_RUNNING, *program),) if program is not None else ()),
     )
 
 

@@ -13,6 +13,7 @@ from kuberpa.robot import Goal, RobotPhase
 from kuberpa.robot_lifecycle import Act
 from kuberpa_operator.core.effects import Announce, CreatePod, DeletePod, Effect, rule_name
 from kuberpa_operator.core.pod import IMAGE_WAITS, ORDINARY_WAITS, Pod, render_service_account
+from kuberpa_operator.core.program import crash_words
 from kuberpa_operator.core.robot_snapshot import Snapshot
 
 INSTALLING: Final = "packages are being installed"
@@ -172,11 +173,18 @@ def packages_failed(s: Snapshot) -> View | None:
     return View(Reason.PACKAGES_FAILED, f"spec.packages: {s.packages.message}")
 
 
+def crash_loop(s: Snapshot) -> View | None:
+    """Its program ends again and again: a person must look."""
+    status = s.program if s.step.phase is RobotPhase.CRASH_LOOP else None
+    return None if status is None else View(Reason.CRASH_LOOP, crash_words(s.robot, status))
+
+
 def pausing(s: Snapshot) -> View | None:
     """It is to pause, and something has not reached a checkpoint yet."""
     if s.step.phase is not RobotPhase.PAUSING:
         return None
-    return View(Reason.ROBOT_PAUSING, f"waits until {_activities(s)} at a checkpoint, or ended")
+    what = f"{_activities(s)} at a checkpoint, or ended" if s.running else "its program says that it has paused"
+    return View(Reason.ROBOT_PAUSING, f"waits until {what}")
 
 
 def paused(s: Snapshot) -> View | None:
@@ -214,6 +222,7 @@ RULES: Final = (
     agent_disconnected,
     packages_installing,
     packages_failed,
+    crash_loop,
     pausing,
     paused,
     busy,
@@ -256,11 +265,18 @@ def finish(s: Snapshot) -> View | None:
     return View(_ending(s), message, wake_at=deadline)
 
 
+def end_program(s: Snapshot) -> View | None:
+    """Its program is asked to end once nothing else works; the deadline is the robot's."""
+    if s.own_pod is None or s.own_pod.has_ended or not s.program_on or s.transition.forced_at is not None:
+        return None
+    return View(_ending(s), "waits for its program to end", wake_at=s.deadline(s.transition))
+
+
 def hear_agent(s: Snapshot) -> View | None:
     """The agent is told to start nothing and to end what runs: its word is waited for, but not for long."""
     forced_at = s.transition.forced_at
     patience = (forced_at or s.transition.started_at) + (KILL_PATIENCE if forced_at else AGENT_PATIENCE)
-    done = s.ended and not s.running
+    done = s.ended and not s.running and not s.program_on
     if s.own_pod is None or not s.connected or s.own_pod.has_ended or done or s.now >= patience:
         return None
     what = "everything that runs is killed" if forced_at else "the agent ends"
@@ -283,7 +299,7 @@ def _activities(s: Snapshot) -> str:
     return "one activity is" if s.running == 1 else f"{s.running} activities are"
 
 
-DOWN_RULES: Final = (deleted, stopped, hurry, wait_for_end, finish, hear_agent, end_pod)
+DOWN_RULES: Final = (deleted, stopped, hurry, wait_for_end, finish, end_program, hear_agent, end_pod)
 """Of a robot that is to stop or to restart; once a restart's pod is gone, RULES apply."""
 READY_RULES: Final = frozenset({"busy", "idle"})
 

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from kuberpa.activity import ActivityItem
+from kuberpa.program import ProgramStatus
 from kuberpa.robot import AgentControl, AgentStatus, Goal, PackagesStatus, Robot, RobotState, StopMode, Transition
 from kuberpa.robot_lifecycle import Situation, Step, goal_of, step, stop_mode
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.pod import IMAGE_WAITS, ORDINARY_WAITS, Pod, template_hash
+from kuberpa_operator.core.program import account
 from kuberpa_operator.core.setback import Setback
 
 
@@ -26,6 +29,9 @@ class Snapshot:
     panel_available: bool = True
     """Whether any panel replica is alive."""
     running: int = 0
+    """Activities on the robot, without its program."""
+    programs: tuple[ActivityItem, ...] = ()
+    """The starts of its program that exist."""
     queued: int = 0
     setback: Setback | None = None
     counts_changed_at: datetime | None = None
@@ -63,6 +69,16 @@ class Snapshot:
     def goal(self) -> Goal:
         """What is wanted of the robot."""
         return goal_of(self.robot, self.own_pod.restarted_at if self.own_pod else None)
+
+    @property
+    def program(self) -> ProgramStatus | None:
+        """Where its program stands."""
+        return account(self.robot, self.programs, self.goal, self.now)
+
+    @property
+    def program_on(self) -> bool:
+        """Whether its program is, or will be, on the robot."""
+        return any(not item.status.is_final for item in self.programs)
 
     @property
     def step(self) -> Step:
@@ -108,6 +124,15 @@ class Snapshot:
         return transition.started_at + timedelta(seconds=self.robot.spec.stop.grace_period_seconds)
 
 
+def _is_broken(s: Snapshot) -> bool:
+    return s.robot.status.program is not None and (status := s.program) is not None and status.crash_loop
+
+
+def _is_working(s: Snapshot) -> bool:
+    """Whether something goes on that a pause must wait for; a program alone makes nobody busy."""
+    return s.running > 0 or (s.goal is Goal.PAUSE and s.program_on)
+
+
 def _is_leaving(s: Snapshot) -> bool:
     replaced = s.outdated and not s.running and not s.goal.ends_pod
     return s.pod is not None and (s.pod.deleting or replaced or s.robot.metadata.deletion_timestamp is not None)
@@ -127,8 +152,9 @@ SITUATIONS: Final[tuple[tuple[Situation, Callable[[Snapshot], bool]], ...]] = (
     (Situation.PREPARING, _is_preparing),
     (Situation.STARTING, lambda s: s.agent is None),
     (Situation.AWAY, lambda s: not s.connected),
-    (Situation.HELD, lambda s: s.running > 0 and s.held),
-    (Situation.WORKING, lambda s: s.running > 0),
+    (Situation.BROKEN, _is_broken),
+    (Situation.HELD, lambda s: _is_working(s) and s.held),
+    (Situation.WORKING, _is_working),
     (Situation.STARTING, lambda s: s.packages is None or s.packages.state in {"Installing", "Failed"}),
     (Situation.QUIET, lambda _: True),
 )

@@ -2,6 +2,7 @@
 
 from kuberpa import wire
 from kuberpa.activity import ActivityItem
+from kuberpa.names import ANNOTATION_PROGRAM_NUMBER
 from kuberpa.robot import Robot, RobotState
 from kuberpa.robot_lifecycle import told
 
@@ -21,6 +22,11 @@ def settings_of(robot: Robot, lost_after_seconds: float) -> wire.Settings:
     )
 
 
+def is_owned_by_robot(item: ActivityItem) -> bool:
+    """Whether the operator made the item for a Robot: the admission policy lets nobody else say so."""
+    return any(ref.kind == "Robot" and ref.controller for ref in item.metadata.owner_references)
+
+
 def start_of(item: ActivityItem) -> wire.Start:
     """The Start of an item's present assignment."""
     spec, status = item.spec, item.status
@@ -34,6 +40,7 @@ def start_of(item: ActivityItem) -> wire.Start:
         input=spec.input,
         inject=spec.inject,
         async_=spec.async_,
+        program=ANNOTATION_PROGRAM_NUMBER in item.metadata.annotations and is_owned_by_robot(item),
         timeout_seconds=spec.timeout_seconds,
         grace_period_seconds=spec.stop.grace_period_seconds,
         retryable=spec.retry.limit > 0,

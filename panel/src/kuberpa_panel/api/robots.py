@@ -8,6 +8,7 @@ from pydantic import Field
 
 from kuberpa.meta import Condition
 from kuberpa.model import Instant, Model
+from kuberpa.program import Program, ProgramStatus
 from kuberpa.robot import (
     PackagesStatus,
     Robot,
@@ -24,6 +25,7 @@ SortKey = Literal["name", "state", "runtime", "node", "running", "queued", "vers
 
 URGENCY: Final = (
     RobotPhase.UNREACHABLE,
+    RobotPhase.CRASH_LOOP,
     RobotPhase.PENDING,
     RobotPhase.STARTING,
     RobotPhase.STOPPING,
@@ -61,8 +63,8 @@ class RobotRow(Model):
 
     @property
     def needs_attention(self) -> bool:
-        """Whether a person should look: unreachable, or its packages failed."""
-        return self.phase is RobotPhase.UNREACHABLE or self.packages.state == "Failed"
+        """Whether a person should look: unreachable, its program or its packages failed."""
+        return self.phase in {RobotPhase.UNREACHABLE, RobotPhase.CRASH_LOOP} or self.packages.state == "Failed"
 
 
 class RobotDetail(Model):
@@ -84,6 +86,8 @@ class RobotDetail(Model):
     disconnected_at: Instant | None
     stop: RobotStop
     transition: Transition | None
+    program: Program | None
+    program_status: ProgramStatus | None
 
 
 class RobotQuery(Model):
@@ -167,6 +171,8 @@ def detail_of(robot: Robot) -> RobotDetail:
         disconnected_at=agent.disconnected_at if agent else None,
         stop=robot.spec.stop,
         transition=robot.status.transition,
+        program=robot.spec.program,
+        program_status=robot.status.program,
     )
 
 

@@ -22,6 +22,7 @@ ROBOT: Final = {
     RobotPhase.PAUSED: Look("calm", "player-pause"),
     RobotPhase.STOPPING: Look("wait", "player-stop"),
     RobotPhase.STOPPED: Look("calm", "player-stop"),
+    RobotPhase.CRASH_LOOP: Look("bad", "alert-triangle"),
     RobotPhase.UNREACHABLE: Look("bad", "plug-connected-x"),
 }
 

@@ -11,6 +11,8 @@ RUN_VARIABLE: Final = "KUBERPA_RUN"
 STOP_FILE_VARIABLE: Final = "KUBERPA_STOP_FILE"
 ROBOT_STATE_VARIABLE: Final = "KUBERPA_ROBOT_STATE_FILE"
 """Path of a JSON file whose `state` is Running, Paused, Stopping or Killing: what the robot was told."""
+HELD_FILE_VARIABLE: Final = "KUBERPA_HELD_FILE"
+"""Path of a file that a program creates to say that it has paused, and removes when it goes on."""
 ROBOT_STATE_FILE: Final = "robot-state.json"
 """Its name in the agent's state directory."""
 _MAX_MESSAGE_CHARS: Final = 1024
@@ -70,15 +72,26 @@ def checkpoint() -> None:
         raise StopRequestedError
     if robot_state() != "Paused":
         return
-    _tell({"kind": "held", "held": True})
+    _hold(held=True)
     try:
         pause = threading.Event()
         while robot_state() == "Paused" and not should_stop():
             pause.wait(_PAUSE_POLL_SECONDS)
     finally:
-        _tell({"kind": "held", "held": False})
+        _hold(held=False)
     if should_stop():
         raise StopRequestedError
+
+
+def _hold(*, held: bool) -> None:
+    """Say whether this waits: to the shim, or by the file where this is a program of its own."""
+    if _send is not None:
+        _send({"kind": "held", "held": held})
+    elif path := os.environ.get(HELD_FILE_VARIABLE):
+        if held:
+            Path(path).touch()
+        else:
+            Path(path).unlink(missing_ok=True)
 
 
 def _yield() -> None:
@@ -86,12 +99,8 @@ def _yield() -> None:
     global _yielding  # noqa: PLW0603  one run a process
     if not _yielding:
         _yielding = True
-        _tell({"kind": "yielding"})
-
-
-def _tell(message: dict[str, Any]) -> None:
-    if _send is not None:
-        _send(message)
+        if _send is not None:
+            _send({"kind": "yielding"})
 
 
 def wait_for_stop(timeout_seconds: float) -> bool:
