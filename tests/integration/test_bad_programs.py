@@ -202,10 +202,9 @@ class TestNothingIsLeft:
         gone(marker)
         assert (status["phase"], status["reason"]) == ("Killed", "TimeoutExceeded"), status
 
-    @parametrize_trees
-    def test_after_the_end_of_a_program_that(self, office: Office, name: str, nap: str, script: str) -> None:
-        if script is STUBBORN:
-            pytest.skip("it never ends by itself")
+    @pytest.mark.parametrize("case", [case for case in TREES if case != "ignores-sigterm"])
+    def test_after_the_end_of_a_program_that(self, office: Office, name: str, nap: str, case: str) -> None:
+        script = TREES[case]
         ending = script.removesuffix("; wait").removesuffix("; sleep {nap}") + "; sleep 0.2"
         office.item(name, ending.format(nap=nap), SHELL)
         status = office.ended(name)

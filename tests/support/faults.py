@@ -117,23 +117,23 @@ class Night:
             keeper.stop()
         shutil.rmtree(self.ledger_file.parent)
 
-    def arm(self, program: str, point: Failpoint) -> None:
+    def arm(self, program: str, point: Failpoint, test: str = "") -> None:
         """Restart a program so that it crashes once at a point; the one that replaces it passes."""
         keeper = self.keepers[program]
         keeper.stop()
-        keeper.extra = {"KUBERPA_FAILPOINT": point, "KUBERPA_FAILPOINT_ONCE": str(self._once(point))}
+        keeper.extra = {"KUBERPA_FAILPOINT": point, "KUBERPA_FAILPOINT_ONCE": str(self._once(point, test))}
         keeper.start()
 
     def passes(self, seconds: float) -> None:
         """Let time pass, where time passing is what is tested."""
         threading.Event().wait(seconds)
 
-    def crashed(self, point: Failpoint) -> None:
+    def crashed(self, point: Failpoint, test: str = "") -> None:
         """The armed point was reached, and the process died there."""
-        eventually(self._once(point).exists, f"{point} is reached")
+        eventually(self._once(point, test).exists, f"{point} is reached")
 
-    def _once(self, point: Failpoint) -> Path:
-        return self.folder / f"once-{point}"
+    def _once(self, point: Failpoint, test: str) -> Path:
+        return self.folder / f"once-{point}-{test}"
 
     # Objects
 
@@ -146,6 +146,9 @@ class Night:
 
     def objects(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
         return list(yaml.safe_load(self.cluster.kubectl("get", kind, "-o", "yaml", *arguments))["items"])
+
+    def patch(self, kind: str, name: str, patch: str) -> None:
+        self.cluster.kubectl("patch", kind, name, "--type=merge", "-p", patch)
 
     def phase(self, name: str) -> str:
         return str(self.get("activityitem", name).get("status", {}).get("phase", ""))

@@ -44,7 +44,9 @@ class Performer:
             case CreatePod():
                 return await self._create_pod(effect)
             case DeletePod():
+                reach(Failpoint.POD_DELETE_BEFORE)
                 await self._delete(PODS, effect.namespace, effect.name, effect.uid, effect.grace_seconds)
+                reach(Failpoint.POD_DELETE_AFTER)
                 return None
             case DeleteItem():
                 reach(Failpoint.DELETE_BEFORE)
@@ -90,10 +92,13 @@ class Performer:
 
     async def _stop(self, effect: StopItem) -> Change | None:
         patch = {"metadata": {"uid": effect.uid}, "spec": {"desiredState": "Stop"}}
+        reach(Failpoint.REPLACE_BEFORE)
         try:
-            return ("ActivityItem", await self.api.merge(ACTIVITY_ITEMS, effect.namespace, effect.name, patch))
+            item = await self.api.merge(ACTIVITY_ITEMS, effect.namespace, effect.name, patch)
         except (NotFoundError, InvalidError):
             return None  # gone, another one of that name, or to be killed anyway: nothing to stop
+        reach(Failpoint.REPLACE_AFTER)
+        return ("ActivityItem", item)
 
     async def _create_owned(self, resource: Resource, namespace: str, body: Body, owner_uid: str) -> Body:
         """Create an object. That it exists already is success only if the same owner made it."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from kuberpa_cli.embedded.cluster import EmbeddedCluster, Options, erase, prepar
 from kuberpa_cli.embedded.guardian import tests_for
 from kuberpa_cli.embedded.kubectl import Tool
 from kuberpa_cli.embedded.part import Condition
+from kuberpa_cli.embedded.parts import programs
 from kuberpa_cli.embedded.paths import Paths
 from kuberpa_cli.embedded.processes import Belongs, Identity, find, sweep
 from kuberpa_cli.embedded.run import Run, RunPhase
@@ -103,17 +106,26 @@ def stop(paths: Paths) -> bool:
 
 def describe(run: Run, paths: Paths) -> str:
     """Where to look, for people."""
+    program = _spelled(programs.script("kuberpa"))
     return "\n".join(
         (
             f"Panel       {run.panel}",
             f"API server  {run.server}",
             f"Logs        {paths.logs}",
             "",
-            'Use it:     eval "$(kuberpa env)"; kubectl get robots,activityitems,schedules',
-            "Look:       kuberpa status",
-            "End it:     kuberpa down",
+            f'Use it:     eval "$({program} env)"; kubectl get robots,activityitems,schedules',
+            f"Look:       {program} status",
+            f"End it:     {program} down",
         )
     )
+
+
+def _spelled(program: Path) -> str:
+    """How to call this program from the present shell: by name only where that finds it."""
+    if (found := shutil.which(program.name)) and Path(found).samefile(program):
+        return program.name
+    here = Path.cwd()
+    return shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
 
 
 class _Session:
