@@ -1,8 +1,11 @@
 """Each account's Role holds what its process does, and nothing else: the API server's audit log is the witness."""
 
+import asyncio
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import yaml
 from tests.support.cluster import Cluster, running
 from tests.support.faults import Night, eventually, manifest, shell
 
+from kuberpa.client import ACTIVITY_ITEMS, ROBOTS
+from kuberpa.client import Cluster as Client
 from kuberpa_cli.embedded.cluster import Layer
 
 NAMESPACE = "kuberpa-system"
@@ -25,6 +30,9 @@ class Right:
     group: str
     resource: str
     verb: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}.{self.group}"
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +74,55 @@ def exercise(night: Night) -> None:
     before = night.get("pod", "robot-worker")["metadata"]["uid"]
     eventually(lambda: night.get("pod", "robot-worker").get("metadata", {}).get("uid", before) != before, "a new pod")
     names_that_are_taken(night)
+    changes_under_its_hands(night)
     through_the_panel(night)
 
 
 def names_that_are_taken(night: Night) -> None:
     """A pod and a ServiceAccount of somebody else bear the names that a robot's would have."""
-    night.cluster.kubectl("create", "serviceaccount", "robot-taken")
-    night.cluster.kubectl("run", "robot-taken", "--image=other:1")
-    night.apply(manifest("Robot", "taken", {"runtime": {"linuxPod": {}}}))
-    eventually(
-        lambda: (
-            "NameTaken" in {c["reason"] for c in night.get("robot", "taken").get("status", {}).get("conditions", [])}
-        ),
-        "the robot says that its names are taken",
-    )
+    night.cluster.kubectl("create", "serviceaccount", "robot-account-taken")
+    night.cluster.kubectl("run", "robot-pod-taken", "--image=other:1")
+    for name in ("account-taken", "pod-taken"):
+        night.apply(manifest("Robot", name, {"runtime": {"linuxPod": {}}}))
+        eventually(partial(name_is_taken, night, name), f"robot {name} says that a name is taken")
+
+
+def name_is_taken(night: Night, robot: str) -> bool:
+    conditions = night.get("robot", robot).get("status", {}).get("conditions", [])
+    return "NameTaken" in {each["reason"] for each in conditions}
+
+
+def changes_under_its_hands(night: Night) -> None:
+    """Objects change or go between what the operator read and what it writes, so it reads them again."""
+    reread = {Right("kuberpa.dev", kind, "get") for kind in ("robots", "activityitems")}
+
+    def unseen() -> set[Right]:
+        asyncio.run(hurry(night.cluster))
+        return reread - {right for right, _ in audited(night.cluster, "kuberpa-operator")}
+
+    eventually(lambda: not unseen(), "the operator reads again what it could not write")
+
+
+async def hurry(cluster: Cluster) -> None:
+    """Items whose priority goes on changing while they are assigned, and robots that go while they are looked at."""
+    async with await Client.connect(cluster.kubeconfig) as client:
+
+        async def item() -> None:
+            name = f"hurried-{uuid.uuid4().hex[:8]}"
+            await client.create(
+                ACTIVITY_ITEMS, "default", manifest("ActivityItem", name, shell("true", robotRef={"name": "worker"}))
+            )
+            for priority in range(1, 20):
+                await client.merge(ACTIVITY_ITEMS, "default", name, {"spec": {"priority": priority}})
+
+        async def robot(moment: float) -> None:
+            name = f"hurried-{uuid.uuid4().hex[:8]}"
+            await client.create(ROBOTS, "default", manifest("Robot", name, {"runtime": {"linuxPod": {}}}))
+            await asyncio.sleep(moment)
+            await client.delete(ROBOTS, "default", name)
+
+        # the operator has a new robot's pod made and its status written within some 30 ms: one of these hits between
+        await asyncio.gather(*(item() for _ in range(5)), *(robot(number / 500) for number in range(20)))
 
 
 def through_the_panel(night: Night) -> None:
@@ -165,7 +208,7 @@ def audited(cluster: Cluster, account: str) -> Iterator[tuple[Right, int]]:
     for line in log.read_text().splitlines():
         event = json.loads(line)
         reference = event.get("objectRef")
-        if event["user"]["username"] != user or reference is None or event["stage"] == "RequestReceived":
+        if event["user"].get("username") != user or reference is None or event["stage"] == "RequestReceived":
             continue
         resource = "/".join(filter(None, (reference["resource"], reference.get("subresource"))))
         if resource not in BUILT_IN_GROUPS:

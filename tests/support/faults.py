@@ -163,7 +163,10 @@ class Night:
 
     def ends(self, name: str, phase: str, deadline: float = DEADLINE) -> dict[str, Any]:
         """Wait for a phase; the item's status."""
-        eventually(lambda: self.phase(name) == phase, f"{name} is {phase}; {self.get('activityitem', name)}", deadline)
+        try:
+            eventually(lambda: self.phase(name) == phase, f"{name} is {phase}", deadline)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.get('activityitem', name)}") from None
         return dict(self.get("activityitem", name)["status"])
 
     # Ledger

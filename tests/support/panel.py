@@ -29,7 +29,7 @@ from kuberpa.model import Model
 from kuberpa.reasons import Reason
 from kuberpa.robot import Robot
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 NAMESPACE = "default"
 T = TypeVar("T")
 

@@ -101,11 +101,15 @@ def test_an_unknown_downward_field_is_named() -> None:
         ("/state/deep/x", "/host/deep/x"),
         ("/statement", "/statement"),
         ("see /state", "see /state"),
+        ("/run/secrets", "/host/tree/run/secrets"),
+        ("/run/sec", "/run/sec"),
+        ("/", "/"),
     ],
 )
-def test_values_below_a_mount_become_paths_of_this_machine(value: str, local: str) -> None:
-    folders = {"s": Path("/host/state"), "d": Path("/host/deep")}
-    assert localise(value, {"/state": "s", "/state/deep": "d"}, folders) == local
+def test_values_below_and_above_a_mount_become_paths_of_this_machine(value: str, local: str) -> None:
+    folders = {"s": Path("/host/state"), "d": Path("/host/deep"), "c": Path("/host/sap")}
+    mounts = {"/state": "s", "/state/deep": "d", "/run/secrets/sap": "c"}
+    assert localise(value, mounts, folders, Path("/host/tree")) == local
 
 
 async def fetch(plural: str, name: str) -> Mapping[str, Any]:
@@ -126,14 +130,14 @@ async def test_environment_values_come_from_every_supported_source() -> None:
         {"name": "D", "valueFrom": {"secretKeyRef": {"name": "login", "key": "none", "optional": True}}},
         {"name": "E", "valueFrom": {"secretKeyRef": {"name": "none", "key": "none", "optional": True}}},
     ]
-    resolved = await resolve(make_pod(containers=[{"name": "agent", "env": env}]), {}, fetch)
+    resolved = await resolve(make_pod(containers=[{"name": "agent", "env": env}]), {}, Path("/tree"), fetch)
     assert resolved == {"A": "1", "B": "geheim", "C": "INFO"}
 
 
 async def test_an_unsupported_source_is_refused_by_name() -> None:
     env = [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]
     with pytest.raises(UnsupportedError, match="env A: resourceFieldRef"):
-        await resolve(make_pod(containers=[{"name": "agent", "env": env}]), {}, fetch)
+        await resolve(make_pod(containers=[{"name": "agent", "env": env}]), {}, Path("/tree"), fetch)
 
 
 async def no_token(_: Token) -> Issued:
@@ -155,6 +159,36 @@ async def test_volumes_hold_what_they_project(tmp_path: Path) -> None:
     assert (folders["all"] / "name").read_text() == "robot-a"
     assert folders["state"].is_dir()
     assert wanted == {}
+
+
+async def test_volumes_are_shown_under_their_mount_paths(tmp_path: Path) -> None:
+    home = Home(tmp_path / "pod", None)
+    mounts = [
+        {"name": "login", "mountPath": "/run/secrets/sap"},
+        {"name": "login", "mountPath": "/run/secrets/mail/"},
+        {"name": "state", "mountPath": "/state"},
+        {"name": "login", "mountPath": "/state/within"},
+    ]
+    body = make_pod(
+        volumes=[{"name": "login", "secret": {"secretName": "login"}}, {"name": "state", "emptyDir": {}}],
+        containers=[{"name": "agent", "volumeMounts": mounts}],
+    )
+    for _ in ("start", "restart"):
+        folders, _tokens = await volumes.materialise(body, home, fetch, no_token)
+    assert sorted(path.name for path in (home.tree / "run" / "secrets").iterdir()) == ["mail", "sap"]
+    assert (home.tree / "run" / "secrets" / "sap" / "password").read_text() == "geheim"
+    assert (home.tree / "state").resolve() == folders["state"]
+    assert list(folders["state"].iterdir()) == [], "what lies within a robot's own volume is the robot's"
+
+
+async def test_a_mount_path_that_leaves_its_pod_is_refused(tmp_path: Path) -> None:
+    mounts = [{"name": "login", "mountPath": "/../../../escape"}]
+    body = make_pod(
+        volumes=[{"name": "login", "secret": {"secretName": "login"}}],
+        containers=[{"name": "agent", "volumeMounts": mounts}],
+    )
+    with pytest.raises(UnsupportedError, match="leads out of its pod"):
+        await volumes.materialise(body, Home(tmp_path / "pod", None), fetch, no_token)
 
 
 async def test_a_missing_secret_that_is_not_optional_stops_the_start(tmp_path: Path) -> None:

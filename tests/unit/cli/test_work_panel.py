@@ -1,5 +1,6 @@
 """The log client against a real HTTP server that behaves as each test says."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -180,6 +181,22 @@ async def test_pages_of_every_attempt_are_read_in_order(serve: Any) -> None:
         records = [record async for record in panel.log("default", "hello")]
     assert texts([*records]) == ["a1", "a2", "a5", "b1"]
     assert [record for record in records if isinstance(record, Gap)] == [Gap(attempt=1, first=3, last=4)]
+
+
+async def test_an_attempt_that_writes_faster_than_one_reads_is_printed_up_to_now(serve: Any) -> None:
+    written = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal written
+        written += 5
+        after, limit = int(request.query["after"]), int(request.query["limit"])
+        lines = [line(n, f"a{n}") for n in range(after + 1, written + 1)][:limit]
+        return web.json_response({"attempt": 1, "token": 1, "lines": lines, "after": after, "lastSeq": written})
+
+    async with Panel(await serve(answer)) as panel:
+        async with asyncio.timeout(10):
+            records = [record async for record in panel.log("default", "hello")]
+    assert texts([*records])[:10] == [f"a{n}" for n in range(1, 11)], "what there was when one asked"
 
 
 async def test_an_activity_without_an_attempt_has_no_output(serve: Any) -> None:

@@ -10,26 +10,29 @@ Fetch = Callable[[str, str], Awaitable[Mapping[str, Any]]]
 """An object by (plural, name) in the pod's namespace."""
 
 
-async def resolve(pod: Pod, folders: Mapping[str, Path], fetch: Fetch) -> dict[str, str]:
-    """The container's environment, with paths inside its mounts rewritten to where the volumes are on this machine.
+async def resolve(pod: Pod, folders: Mapping[str, Path], tree: Path, fetch: Fetch) -> dict[str, str]:
+    """The container's environment, with paths of its mounts rewritten to where the volumes are on this machine.
 
+    `tree` is a folder that shows the volumes under their mount paths, for values that name a folder of mounts.
     Raises UnsupportedError for sources this runtime does not know, and what `fetch` raises.
     """
     resolved: dict[str, str] = {}
     for entry in pod.container.get("env") or []:
         value = await _value(pod, entry, fetch)
         if value is not None:
-            resolved[entry["name"]] = localise(value, pod.mounts, folders)
+            resolved[entry["name"]] = localise(value, pod.mounts, folders, tree)
     if pod.container.get("envFrom"):
         raise UnsupportedError("envFrom is not supported by the local runtime")
     return resolved
 
 
-def localise(value: str, mounts: Mapping[str, str], folders: Mapping[str, Path]) -> str:
-    """A value that is a mount path, or a path below one, becomes the path on this machine; others stay."""
+def localise(value: str, mounts: Mapping[str, str], folders: Mapping[str, Path], tree: Path) -> str:
+    """A value that is a mount path, or a path below or above one, becomes the path on this machine; others stay."""
     for mount in sorted(mounts, key=len, reverse=True):
         if value == mount or value.startswith(f"{mount}/"):
             return str(folders[mounts[mount]]) + value[len(mount) :]
+    if value.startswith("/") and any(mount.startswith(f"{value}/") for mount in mounts):
+        return f"{tree}{value}"
     return value
 
 

@@ -134,7 +134,7 @@ class Runner:
         settings = self._services.settings
         try:
             folders, token = await self._materialise()
-            env = await resolve(self._pod, folders, self._fetch)
+            env = await resolve(self._pod, folders, self._home.tree, self._fetch)
             logs = settings.paths.logs / "robots"
             logs.mkdir(mode=0o700, exist_ok=True)
             file = logs / f"{self._pod.namespace}_{self._pod.name}.log"

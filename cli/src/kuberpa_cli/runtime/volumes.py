@@ -69,10 +69,16 @@ class Home:
         """A volume's folder."""
         return self.root / "volumes" / name
 
+    @property
+    def tree(self) -> Path:
+        """A folder that shows the volumes under their mount paths."""
+        return self.root / "mounts"
+
     def prepare(self) -> None:
         """Create the pod's folders."""
         self._own(self.root)
         self._own(self.root / "volumes")
+        self._own(self.tree)
         self._give(self.work)
         self._give(self.temporary)
 
@@ -87,6 +93,18 @@ class Home:
     def read_only(self, name: str) -> Path:
         """A folder that the runtime fills and the robot reads."""
         return self._own(self.volume(name))
+
+    def show(self, mount: str, folder: Path) -> None:
+        """Show a volume in the tree, unless its mount path lies within another volume."""
+        if ".." in Path(mount).parts:
+            raise UnsupportedError(f"mountPath {mount} leads out of its pod")
+        link = self.tree / mount.lstrip("/")
+        for parent in reversed(link.relative_to(self.tree).parents[:-1]):
+            if (self.tree / parent).is_symlink():
+                return
+            self._own(self.tree / parent)
+        if not link.is_symlink():
+            link.symlink_to(folder)
 
     def put(self, folder: Path, name: str, content: bytes) -> Path:
         """Write a file that the robot may read, in one step."""
@@ -143,6 +161,8 @@ async def materialise(
                 )
                 tokens[token] = await issue(token)
                 home.put(folder, wanted["path"], tokens[token].token.encode())
+    for mount in sorted(pod.mounts):
+        home.show(mount, folders[pod.mounts[mount]])
     return folders, tokens
 
 

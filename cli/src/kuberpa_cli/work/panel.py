@@ -77,6 +77,8 @@ class LogPage(Model):
     attempt: int
     token: int
     lines: tuple[Line, ...]
+    last_seq: int
+    """Of the attempt's last line at that moment; an attempt that goes on may have more by now."""
 
 
 Record = LogLine | Gap | End
@@ -111,12 +113,13 @@ class Panel:
         await self._http.close()
 
     async def log(self, namespace: str, name: str) -> AsyncGenerator[LogLine | Gap]:
-        """What there is of all attempts' output. Raises LogNotFoundError and WorkError."""
+        """What there is of all attempts' output now, however fast more comes. Raises LogNotFoundError and WorkError."""
         try:
             last = await self._page(namespace, name, attempt=0, after=0, limit=1)
             for attempt in range(1, last.attempt + 1):
+                end = (await self._page(namespace, name, attempt=attempt, after=0, limit=1)).last_seq
                 seq = 0
-                while (page := await self._page(namespace, name, attempt=attempt, after=seq)).lines:
+                while seq < end and (page := await self._page(namespace, name, attempt=attempt, after=seq)).lines:
                     for line in page.lines:
                         if line.seq > seq + 1:
                             yield Gap(attempt=attempt, first=seq + 1, last=line.seq - 1)
