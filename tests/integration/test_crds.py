@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.support.cluster import Cluster
-from tests.support.resources import Body, create, created, manifest, merged, patch, read
+from tests.support.resources import SHORTEST_ITEM, Body, create, created, manifest, merged, patch, read
 
 from kuberpa.cel import PATTERNS, RULES
 
@@ -71,7 +71,62 @@ REFUSED: list[tuple[str, Body, str, str]] = [
         "spec.robotSelector.matchExpressions[0].values",
         SELECTOR_VALUES,
     ),
-    ("Schedule", {"schedules": []}, "spec.schedules", "should have at least 1 items"),
+    ("Schedule", {"schedules": []}, "spec", "one of schedules, every, at and rrule must say when to fire"),
+    ("Schedule", {"every": {"interval": "soon"}}, "spec.every.interval", "must be a span of time"),
+    ("Schedule", {"every": {"interval": "0m"}}, "spec.every.interval", "must be 1s or more, for example 15m"),
+    ("Schedule", {"at": ["tomorrow"]}, "spec.at[0]", "must be of type date-time"),
+    (
+        "Schedule",
+        {"window": {"startDate": "2027-02-02", "endDate": "2027-02-01"}},
+        "spec.window.endDate",
+        "must not be before startDate",
+    ),
+    (
+        "Schedule",
+        {"window": {"daily": {"from": "08:00", "to": "08:00"}}},
+        "spec.window.daily",
+        "from and to are the same, which leaves no time at all",
+    ),
+    (
+        "Schedule",
+        {"window": {"daily": {"from": "8", "to": "20:00"}}},
+        "spec.window.daily.from",
+        "must be a time of day from 00:00 to 24:00",
+    ),
+    (
+        "Schedule",
+        {"stopAfterSeconds": 60, "killAfterSeconds": 30},
+        "spec.killAfterSeconds",
+        "must not be less than stopAfterSeconds",
+    ),
+    (
+        "Schedule",
+        {"backfill": {"from": "2027-02-02T00:00:00Z", "to": "2027-02-01T00:00:00Z"}},
+        "spec.backfill.to",
+        "must not be before from: exchange them",
+    ),
+    (
+        "Schedule",
+        {"action": {"sequence": {"steps": [{"spec": SHORTEST_ITEM}]}}},
+        "spec.action",
+        "exactly one of activity and sequence must be set",
+    ),
+    ("Calendar", {"holidays": {"country": "Russia"}}, "spec.holidays.country", "must be the ISO 3166 code"),
+    (
+        "Calendar",
+        {"holidays": {"country": "DE", "subdivision": "B-Y"}},
+        "spec.holidays.subdivision",
+        "must be the code of a part of the country",
+    ),
+    ("Calendar", {"holidays": {"subdivision": "BY"}}, "spec.holidays", "needs holidays.country"),
+    (
+        "Calendar",
+        {"holidays": {"ranges": [{"from": "2027-02-02", "to": "2027-02-01"}]}},
+        "spec.holidays.ranges[0].to",
+        "must not be before from: exchange them",
+    ),
+    ("Calendar", {"extends": "Base"}, "spec.extends", "must be the name of a Calendar"),
+    ("Calendar", {"workingDays": ["Mo"]}, "spec.workingDays[0]", '"Monday", "Tuesday"'),
     ("Schedule", in_schedule({"robotRef": None}), "spec.action.activity.spec", ONE_TARGET),
     ("Schedule", in_schedule({"robotSelector": {}}), "spec.action.activity.spec", ONE_TARGET),
     ("Schedule", in_schedule({"input": {"args": 1}}), "spec.action.activity.spec.input.args", "must be of type array"),
@@ -139,6 +194,10 @@ def test_the_shortest_schedule_is_complete_down_to_its_template(crds: Cluster) -
         "timeZone": "Etc/UTC",
         "suspend": False,
         "concurrencyPolicy": "Forbid",
+        "calendars": {"onExcluded": "Skip", "hours": "Ignore"},
+        "jitterSeconds": 0,
+        "pauseOnFailure": False,
+        "bufferLimit": 100,
         "startingDeadlineSeconds": 3600,
         "catchUp": {"policy": "Latest", "maxRuns": 10},
         "historyLimits": {"succeeded": 10, "failed": 10},

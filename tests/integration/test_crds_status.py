@@ -8,6 +8,7 @@ from tests.support.cluster import Cluster
 from tests.support.resources import Body, created, manifest, patch_status, read
 
 from kuberpa.activity import FINAL_PHASES, ActivityItemStatus, ActivityPhase
+from kuberpa.calendar import CalendarStatus
 from kuberpa.cel import RULES
 from kuberpa.lifecycle import TRANSITIONS
 from kuberpa.robot import RobotStatus
@@ -132,9 +133,26 @@ def test_a_schedules_last_instant_never_moves_back(crds: Cluster, change: Body |
     assert patch_status(crds, schedule, {"lastScheduleTime": "2026-01-31T09:00:00.5Z"}).returncode == 0
 
 
+def test_the_count_of_a_schedules_firings_and_what_is_stored_of_them_never_decrease(crds: Cluster) -> None:
+    schedule = created(crds, manifest("Schedule"))
+    assert patch_status(crds, schedule, {"firingCount": 7, "history": {"through": 5}}).returncode == 0
+    assert "status.firingCount never decreases" in patch_status(crds, schedule, {"firingCount": 6}).stderr
+    for through, words in (
+        (4, "status.history.through never decreases"),
+        (8, "cannot be more than status.firingCount"),
+    ):
+        assert words in patch_status(crds, schedule, {"history": {"through": through}}).stderr
+    assert patch_status(crds, schedule, {"history": {"through": 7}}).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("kind", "status"),
-    [("Robot", RobotStatus()), ("ActivityItem", ActivityItemStatus()), ("Schedule", ScheduleStatus())],
+    [
+        ("Robot", RobotStatus()),
+        ("ActivityItem", ActivityItemStatus()),
+        ("Schedule", ScheduleStatus()),
+        ("Calendar", CalendarStatus()),
+    ],
 )
 def test_what_the_models_write_is_stored_as_it_is(crds: Cluster, kind: str, status: Any) -> None:
     body = created(crds, manifest(kind))
@@ -168,6 +186,9 @@ def test_every_rule_of_a_status_is_tried_here() -> None:
         "cannot be removed once it has a phase",
         "status.agent.epoch never decreases",
         "never moves back",
+        "status.firingCount never decreases",
+        "status.history.through never decreases",
+        "cannot be more than status.firingCount",
         "metadata.name: must have at most 52 characters",  # tests of spec
     )
     for kind, path in product(RULES, ("", "status.lease")):

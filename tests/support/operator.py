@@ -13,7 +13,17 @@ from typing import Any
 
 from kuberpa import names
 from kuberpa.activity import ActivityItem
-from kuberpa.client import ACTIVITY_ITEMS, EVENTS, PODS, ROBOTS, SCHEDULES, SERVICE_ACCOUNTS, WORK_QUEUES, Resource
+from kuberpa.client import (
+    ACTIVITY_ITEMS,
+    CALENDARS,
+    EVENTS,
+    PODS,
+    ROBOTS,
+    SCHEDULES,
+    SERVICE_ACCOUNTS,
+    WORK_QUEUES,
+    Resource,
+)
 from kuberpa.lifecycle import Outcome, Report, conclude
 from kuberpa.reasons import Reason
 from kuberpa_operator.adapters.events import Recorder
@@ -35,13 +45,14 @@ START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 NAMESPACE = "default"
 PANEL = "kuberpa-panel-a"
 RESOURCES: dict[str, Resource] = {
-    r.plural: r for r in (ROBOTS, ACTIVITY_ITEMS, SCHEDULES, WORK_QUEUES, PODS, SERVICE_ACCOUNTS, EVENTS)
+    r.plural: r for r in (ROBOTS, ACTIVITY_ITEMS, SCHEDULES, WORK_QUEUES, CALENDARS, PODS, SERVICE_ACCOUNTS, EVENTS)
 }
 KINDS = {
     "robots": "Robot",
     "activityitems": "ActivityItem",
     "schedules": "Schedule",
     "workqueues": "WorkQueue",
+    "calendars": "Calendar",
     "pods": "Pod",
 }
 Body = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Manifests of the three kinds, as JSON-like data, and what the API server says of them."""
+"""Manifests of the kinds, as JSON-like data, and what the API server says of them."""
 
 import functools
 import json
@@ -14,8 +14,13 @@ Body = dict[str, Any]
 SHORTEST_ROBOT: Body = {"runtime": {"linuxPod": {}}}
 SHORTEST_ITEM: Body = {"robotRef": {"name": "r"}, "def": "os.command", "input": {"args": [["echo", "hi"]]}}
 SHORTEST_SCHEDULE: Body = {"schedules": ["0 9 * * 1-5"], "action": {"activity": {"spec": SHORTEST_ITEM}}}
-SHORTEST: dict[str, Body] = {"Robot": SHORTEST_ROBOT, "ActivityItem": SHORTEST_ITEM, "Schedule": SHORTEST_SCHEDULE}
-PLURALS = {"Robot": "robots", "ActivityItem": "activityitems", "Schedule": "schedules"}
+SHORTEST: dict[str, Body] = {
+    "Robot": SHORTEST_ROBOT,
+    "ActivityItem": SHORTEST_ITEM,
+    "Schedule": SHORTEST_SCHEDULE,
+    "Calendar": {},
+}
+PLURALS = {"Robot": "robots", "ActivityItem": "activityitems", "Schedule": "schedules", "Calendar": "calendars"}
 
 
 def unique(prefix: str = "t") -> str:

@@ -4,6 +4,7 @@ import typer
 
 from kuberpa_cli.commands import cluster
 from kuberpa_cli.errors import KuberpaError
+from kuberpa_cli.schedules import commands as schedules
 from kuberpa_cli.work import commands as work
 from kuberpa_cli.work import robot_commands
 
@@ -16,6 +17,7 @@ app = typer.Typer(
 cluster.register(app)
 work.register(app)
 robot_commands.register(app)
+schedules.register(app)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kuberpa.activity import FINAL_PHASES, ActivityItemSpec, ActivityPhase
+from kuberpa.dates import SPAN_PATTERN, TIME_PATTERN
 from kuberpa.lifecycle import TRANSITIONS
 from kuberpa.names import ROBOT_NAME_MAX
 from kuberpa.workqueue import QUEUE_NAME_MAX
@@ -160,6 +161,31 @@ _LEASE: Final = (
     ),
 )
 
+
+def _never_less(field: str) -> Rule:
+    path = ".?".join(["", "status", *field.split(".")])
+    return Rule(
+        rule=f"self{path}.orValue(0) >= oldSelf{path}.orValue(0)",
+        message=f"status.{field} never decreases",
+        field=f"status.{field.partition('.')[0]}",
+        forbids=True,
+    )
+
+
+def _template(path: str) -> dict[str, tuple[Rule, ...]]:
+    """Rules of an ActivityItem that a Schedule creates."""
+    return {
+        f"{path}.spec": (_TARGET,),
+        f"{path}.spec.desiredState": (
+            Rule(
+                rule="self == 'Run'",
+                message="must be Run in a Schedule: stop the ActivityItems that it created, or set spec.suspend",
+            ),
+        ),
+        f"{path}.spec.robotSelector.matchExpressions[]": (_REQUIREMENT,),
+    }
+
+
 RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
     "Robot": {
         "": (
@@ -200,15 +226,53 @@ RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
                 field="status.lastScheduleTime",
                 forbids=True,
             ),
-        ),
-        "spec.action.activity.spec": (_TARGET,),
-        "spec.action.activity.spec.desiredState": (
+            _never_less("firingCount"),
+            _never_less("history.through"),
             Rule(
-                rule="self == 'Run'",
-                message="must be Run in a Schedule: stop the ActivityItems that it created, or set spec.suspend",
+                rule="self.?status.?history.?through.orValue(0) <= self.?status.?firingCount.orValue(0)",
+                message="cannot be more than status.firingCount",
+                field="status.history",
             ),
         ),
-        "spec.action.activity.spec.robotSelector.matchExpressions[]": (_REQUIREMENT,),
+        "spec": (
+            Rule(
+                rule="!has(self.killAfterSeconds) || !has(self.stopAfterSeconds) || "
+                "self.killAfterSeconds >= self.stopAfterSeconds",
+                message="must not be less than stopAfterSeconds",
+                field="killAfterSeconds",
+            ),
+            Rule(
+                rule="(has(self.schedules) && self.schedules.size() > 0) || has(self.every) || "
+                "(has(self.at) && self.at.size() > 0) || (has(self.rrule) && self.rrule != '')",
+                message="one of schedules, every, at and rrule must say when to fire, for example schedules: "
+                "['0 9 * * 1-5']",
+            ),
+        ),
+        "spec.every": (
+            Rule(
+                rule="self.interval.matches(r'[1-9]')",
+                message="must be 1s or more, for example 15m",
+                field="interval",
+            ),
+        ),
+        "spec.window": (
+            Rule(
+                rule="!has(self.startDate) || !has(self.endDate) || self.startDate <= self.endDate",
+                message="must not be before startDate",
+                field="endDate",
+            ),
+            Rule(
+                rule="!has(self.daily) || self.daily.from != self.daily.to",
+                message="from and to are the same, which leaves no time at all",
+                field="daily",
+            ),
+        ),
+        "spec.backfill": (
+            Rule(rule="self.from <= self.to", message="must not be before from: exchange them", field="to"),
+        ),
+        "spec.action": (exactly_one_of("activity", "sequence", example="activity: {spec: {…}}"),),
+        **_template("spec.action.activity"),
+        **_template("spec.action.sequence.steps[]"),
     },
     "WorkQueue": {
         "": (
@@ -240,6 +304,22 @@ RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
 }
 
 
+RULES["Calendar"] = {
+    "": (name_at_most(ROBOT_NAME_MAX),),
+    "spec": (
+        Rule(
+            rule="!has(self.holidays.subdivision) || self.holidays.subdivision == '' || "
+            "(has(self.holidays.country) && self.holidays.country != '')",
+            message="needs holidays.country",
+            field="holidays",
+        ),
+    ),
+    "spec.holidays.ranges[]": (
+        Rule(rule="self.from <= self.to", message="must not be before from: exchange them", field="to"),
+    ),
+}
+
+
 def _pattern(pattern: str, message: str, *, forbids: bool = False) -> tuple[str, Rule]:
     return pattern, Rule(rule=f"self.matches(r'{pattern}')", message=message, forbids=forbids)
 
@@ -263,6 +343,16 @@ PATTERNS: Final = dict(
         _pattern(
             r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
             "must consist of lower-case letters, digits and dashes, first and last a letter or digit",
+        ),
+        _pattern(TIME_PATTERN, "must be a time of day from 00:00 to 24:00, for example '08:00' (in quotes)"),
+        _pattern(
+            SPAN_PATTERN, "must be a span of time: weeks, days, hours, minutes, seconds, for example 15m or 1h30m"
+        ),
+        _pattern(r"^([A-Z]{2,3})?$", "must be the ISO 3166 code of a country, for example RU"),
+        _pattern(r"^[A-Za-z0-9]*$", "must be the code of a part of the country, for example BY"),
+        _pattern(
+            r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$",
+            "must be the name of a Calendar: lower-case letters, digits, dashes and dots",
         ),
         _pattern(r"^[0-9]+(\.[0-9]+)?([EPTGMk]i?|m)?$", "must be a quantity such as 500m, 1, 512Mi or 2Gi"),
         _pattern(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from kuberpa.activity import ActivityItem
+from kuberpa.calendar import Calendar
 from kuberpa.model import Model
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
@@ -127,6 +128,21 @@ KINDS: Final = (
                 "Risk", '.status.conditions[?(@.type=="SLAAtRisk")].status', "Whether the SLA is at risk.", wide=True
             ),
             Column("Message", '.status.conditions[?(@.type=="Ready")].message', "Why it works or not.", wide=True),
+        ),
+    ),
+    Kind(
+        model=Calendar,
+        plural="calendars",
+        short_name="cal",
+        columns=(
+            Column("State", ".status.state", "Working, OffHours or DayOff."),
+            Column("Today", ".status.why", "Why today is worked or not."),
+            Column("Next change", ".status.nextChange", "When the state changes next, in UTC."),
+            Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether Schedules can go by it."),
+            _AGE,
+            Column("Country", ".spec.holidays.country", "Country whose holidays count.", wide=True),
+            Column("Extends", ".spec.extends", "Calendar that it starts from.", wide=True),
+            Column("Message", '.status.conditions[?(@.type=="Ready")].message', "What is wrong with it.", wide=True),
         ),
     ),
 )

@@ -93,6 +93,20 @@ class Reason(StrEnum):
     TOO_MANY_MISSED = "TooManyMissed"
     STILL_RUNNING = "StillRunning"
     REPLACED = "Replaced"
+    EXCLUDED = "Excluded"
+    BUFFERED = "Buffered"
+    BUFFER_FULL = "BufferFull"
+    PAUSED = "Paused"
+    PAUSED_ON_FAILURE = "PausedOnFailure"
+    PLAN_COMPLETED = "PlanCompleted"
+    RUN_REQUESTED = "RunRequested"
+    BACKFILLED = "Backfilled"
+    MOVED = "Moved"
+    CALENDAR_NOT_FOUND = "CalendarNotFound"
+    INVALID_CALENDAR = "InvalidCalendar"
+
+    # Calendars
+    CALENDAR_VALID = "CalendarValid"
 
     # Work queues
     ACCEPTING = "Accepting"

@@ -1,15 +1,58 @@
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from kuberpa.activity import ActivityItemSpec
-from kuberpa.meta import Condition, Labels, ObjectMeta
-from kuberpa.model import Instant, Model, keyed_by
+from kuberpa.meta import Labels, ObjectMeta
+from kuberpa.model import Instant, Model
+from kuberpa.schedule_plan import Calendars, Every, Window
+from kuberpa.schedule_status import (
+    ACTIVE_KEPT,
+    BUFFER_MAX,
+    MISSED_KEPT,
+    NEXT_TIMES,
+    ActiveItem,
+    BackfillStatus,
+    Cause,
+    Firing,
+    History,
+    Missed,
+    Outcome,
+    ScheduleCondition,
+    ScheduleStatus,
+    SequenceStatus,
+    Waiting,
+)
 
-NEXT_TIMES = 5
-MISSED_KEPT = 20
-ACTIVE_KEPT = 256
+__all__ = [
+    "ACTIVE_KEPT",
+    "MISSED_KEPT",
+    "NEXT_TIMES",
+    "Action",
+    "ActiveItem",
+    "ActivityTemplate",
+    "Backfill",
+    "BackfillStatus",
+    "Calendars",
+    "CatchUp",
+    "Cause",
+    "Every",
+    "Firing",
+    "History",
+    "HistoryLimits",
+    "Missed",
+    "Outcome",
+    "Pause",
+    "Schedule",
+    "ScheduleCondition",
+    "ScheduleSpec",
+    "ScheduleStatus",
+    "Sequence",
+    "SequenceStatus",
+    "TemplateMeta",
+    "Waiting",
+    "Window",
+]
 
 
 class CatchUp(Model):
@@ -53,10 +96,49 @@ class ActivityTemplate(Model):
     ]
 
 
-class Action(Model):
-    """What a firing does."""
+class Sequence(Model):
+    """Several ActivityItems, one after the other."""
 
-    activity: Annotated[ActivityTemplate, Field(description="The ActivityItem that each firing creates.")]
+    steps: Annotated[
+        tuple[ActivityTemplate, ...],
+        Field(
+            min_length=1, max_length=16, description="The ActivityItems, each created when the one before has ended."
+        ),
+    ]
+    on_failure: Annotated[
+        Literal["Stop", "Continue"],
+        Field(
+            description="What follows a step that did not succeed: Stop ends the sequence, Continue goes on. A step "
+            "that somebody stopped or killed always ends it."
+        ),
+    ] = "Stop"
+
+
+class Action(Model):
+    """What a firing does: exactly one of the fields."""
+
+    activity: Annotated[ActivityTemplate | None, Field(description="One ActivityItem.")] = None
+    sequence: Annotated[Sequence | None, Field(description="Several ActivityItems, one after the other.")] = None
+
+
+class Pause(Model):
+    """A pause of the plan."""
+
+    note: Annotated[str, Field(max_length=1024, description="Why, for people.")] = ""
+    until: Annotated[
+        Instant | None, Field(description="When the pause ends by itself; without it when spec.pause is removed.")
+    ] = None
+
+
+class Backfill(Model):
+    """A past range to make up for."""
+
+    from_: Annotated[Instant, Field(alias="from", description="Begin of the range, included.")]
+    to: Annotated[Instant, Field(description="End of the range, included; what is not yet due then is left out.")]
+    id: Annotated[
+        str,
+        Field(max_length=63, description="Tells a request for the same range apart from an earlier one."),
+    ] = ""
 
 
 class ScheduleSpec(Model):
@@ -65,12 +147,36 @@ class ScheduleSpec(Model):
     schedules: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
         Field(
-            min_length=1,
             max_length=32,
             description="Cron expressions: five fields, or six with seconds first, or @hourly, @daily, @weekly, "
-            "@monthly, @yearly. An instant that several of them name fires once.",
+            "@monthly, @yearly. An instant that several of them, or of every, at and rrule, name fires once.",
         ),
-    ]
+    ] = ()
+    every: Annotated[Every | None, Field(description="Fire a fixed time apart, by elapsed time.")] = None
+    at: Annotated[
+        tuple[Instant, ...],
+        Field(max_length=256, description="Fire at these instants, for example 2027-03-01T09:00:00+03:00."),
+    ] = ()
+    rrule: Annotated[
+        str,
+        Field(
+            max_length=4096,
+            description="Recurrence by RFC 5545: lines of DTSTART, RRULE, RDATE and EXDATE, in timeZone, for example "
+            "'DTSTART:20270101T090000' and 'RRULE:FREQ=MONTHLY;BYDAY=-1FR'. Without DTSTART it starts on 1970-01-01 "
+            "at midnight.",
+        ),
+    ] = ""
+    calendars: Annotated[Calendars, Field(description="Calendars that the plan keeps to.")] = Calendars()
+    window: Annotated[Window, Field(description="First and last day, and hours of the day, of the plan.")] = Window()
+    jitter_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=86_400,
+            description="Fire up to this many seconds later, so that many schedules do not start at once: for one "
+            "instant of one schedule always the same delay, and never past the schedule's next instant.",
+        ),
+    ] = 0
     time_zone: Annotated[
         str, Field(min_length=1, max_length=64, description="IANA zone that the expressions are read in.")
     ] = "Etc/UTC"
@@ -78,13 +184,61 @@ class ScheduleSpec(Model):
         bool,
         Field(description="While true nothing fires. Items that run already go on."),
     ] = False
-    concurrency_policy: Annotated[
-        Literal["Allow", "Forbid", "Replace"],
+    pause: Annotated[
+        Pause | None,
+        Field(description="While set, and until its end, nothing fires; instants of that time are skipped."),
+    ] = None
+    pause_on_failure: Annotated[
+        bool,
         Field(
-            description="When an earlier item is unfinished: Allow runs both, Forbid skips the new one, "
-            "Replace stops the earlier one and runs the new one."
+            description="Pause when an item of the schedule has failed, was lost, expired or ran out of time, until "
+            "resumedAt is set to a later instant. status.lastFailure names the item."
+        ),
+    ] = False
+    resumed_at: Annotated[
+        Instant | None, Field(description="Ends a pause by pauseOnFailure that began before; the present time will do.")
+    ] = None
+    concurrency_policy: Annotated[
+        Literal["Allow", "Forbid", "Replace", "ReplaceForce", "BufferOne", "BufferAll"],
+        Field(
+            description="When an earlier item is unfinished: Allow runs both, Forbid skips the new one, Replace stops "
+            "the earlier one and runs the new one, ReplaceForce kills it instead. BufferOne lets one firing wait until "
+            "the earlier one has ended, BufferAll up to bufferLimit; those beyond are skipped."
         ),
     ] = "Forbid"
+    buffer_limit: Annotated[
+        int, Field(ge=1, le=BUFFER_MAX, description="How many firings may wait under BufferAll.")
+    ] = BUFFER_MAX
+    stop_after_seconds: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=31_536_000,
+            description="Stop what a firing started this many seconds after its start, as desiredState: Stop would.",
+        ),
+    ] = None
+    kill_after_seconds: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=31_536_000,
+            description="Kill it this many seconds after its start; not before stopAfterSeconds.",
+        ),
+    ] = None
+    run_now: Annotated[
+        Instant | None,
+        Field(
+            description="Each new value fires once, at once, also while the schedule is paused; the present time will "
+            "do. concurrencyPolicy holds."
+        ),
+    ] = None
+    backfill: Annotated[
+        Backfill | None,
+        Field(
+            description="Fire once more, one after the other, for each instant that the plan names in a past range. "
+            "Another range, or another id, starts over."
+        ),
+    ] = None
     starting_deadline_seconds: Annotated[
         int,
         Field(
@@ -100,53 +254,7 @@ class ScheduleSpec(Model):
     history_limits: Annotated[HistoryLimits, Field(description="How many finished items of this schedule stay.")] = (
         HistoryLimits()
     )
-    action: Annotated[Action, Field(description="What a firing does: it creates one ActivityItem.")]
-
-
-class ScheduleCondition(StrEnum):
-    """Condition types of a Schedule."""
-
-    READY = "Ready"
-
-
-class ActiveItem(Model):
-    """An unfinished item of the schedule."""
-
-    name: Annotated[str, Field(max_length=253, description="Name of the ActivityItem.")]
-    uid: Annotated[str, Field(max_length=64, description="Its UID.")]
-    scheduled_at: Annotated[Instant, Field(description="Nominal instant.")]
-
-
-class Missed(Model):
-    """An instant that did not fire."""
-
-    time: Annotated[Instant, Field(description="Nominal instant.")]
-    reason: Annotated[str, Field(max_length=128, description="Why, in CamelCase.")]
-
-
-class ScheduleStatus(Model):
-    """What a schedule did and will do."""
-
-    observed_generation: Annotated[int, Field(ge=0, description="Generation of the spec acted upon.")] = 0
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            max_length=8,
-            json_schema_extra=keyed_by("type"),
-            description="Ready: whether the schedule can fire, and if not, what is wrong with which field.",
-        ),
-    ] = ()
-    last_schedule_time: Annotated[Instant | None, Field(description="Every instant up to this one is decided.")] = None
-    next_schedule_times: Annotated[
-        tuple[Instant, ...], Field(max_length=NEXT_TIMES, description="The next firings.")
-    ] = ()
-    active: Annotated[
-        tuple[ActiveItem, ...],
-        Field(max_length=ACTIVE_KEPT, description="Unfinished items, the latest ones."),
-    ] = ()
-    missed: Annotated[
-        tuple[Missed, ...], Field(max_length=MISSED_KEPT, description="The last instants that did not fire.")
-    ] = ()
+    action: Annotated[Action, Field(description="What a firing does: exactly one of the fields.")]
 
 
 class Schedule(Model):

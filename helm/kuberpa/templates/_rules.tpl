@@ -2,13 +2,13 @@
 
 {{- define "kuberpa.operatorRules" -}}
 - apiGroups: [kuberpa.dev]
-  resources: [robots, schedules, workqueues]
+  resources: [robots, schedules, workqueues, calendars]
   verbs: [get, list, watch]
 - apiGroups: [kuberpa.dev]
   resources: [activityitems]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [kuberpa.dev]
-  resources: [robots/status, activityitems/status, schedules/status, workqueues/status]
+  resources: [robots/status, activityitems/status, schedules/status, workqueues/status, calendars/status]
   verbs: [patch]
 - apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs and stops for the users of Schedules
   resources: [robots/run, robots/stop]

@@ -6,12 +6,13 @@ from typing import Any
 
 from kuberpa import names
 from kuberpa.activity import ActivityItem, ActivityPhase
+from kuberpa.calendar import Calendar
 from kuberpa.robot import Robot, RobotPhase
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
 from kuberpa_operator.adapters.clock import Clock
 from kuberpa_operator.adapters.panels import PanelBook
-from kuberpa_operator.core import activity, robot_snapshot, schedule, trigger, workqueue
+from kuberpa_operator.core import activity, calendar, firing, robot_snapshot, trigger, workqueue
 from kuberpa_operator.core.dispatch import Dispatcher, Seat
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.pod import PodSettings, render_pod
@@ -19,6 +20,7 @@ from kuberpa_operator.core.presence import Presence
 from kuberpa_operator.core.program import is_program, number_of
 from kuberpa_operator.core.setback import Setback
 from kuberpa_operator.core.trigger import Refusal
+from kuberpa_operator.plans import Plans
 from kuberpa_operator.world import Key, World, owner_of
 
 
@@ -40,9 +42,13 @@ class Gatherer:
     """By the WorkQueue's UID: generation of the spec, and why its ActivityItem was refused."""
     surplus: set[str] = field(default_factory=set)
     """UIDs of finished items beyond what may stay resident."""
+    plans: Plans = field(init=False)
     _phases: dict[str, tuple[ActivityPhase, datetime]] = field(default_factory=dict)
     _counts_changed: dict[str, datetime] = field(default_factory=dict)
     _templates: dict[str, tuple[tuple[int, str], Body | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.plans = Plans(self.world)
 
     def item(self, item: ActivityItem) -> activity.Snapshot:
         """All that matters to an item now."""
@@ -83,12 +89,17 @@ class Gatherer:
             counts_changed_at=self._counts_changed_at(robot_, running, queued, now),
         )
 
-    def schedule(self, schedule_: Schedule) -> schedule.Snapshot:
+    def calendar(self, calendar_: Calendar) -> calendar.Snapshot:
+        """All that matters to a calendar now."""
+        return calendar.Snapshot(calendar_, self.clock.now(), self.plans.of_calendar(calendar_))
+
+    def schedule(self, schedule_: Schedule) -> firing.Snapshot:
         """All that matters to a schedule now."""
         uid = schedule_.metadata.uid
-        return schedule.Snapshot(
+        return firing.Snapshot(
             schedule=schedule_,
             now=self.clock.now(),
+            plan=self.plans.of_schedule(schedule_),
             children=self.world.children_of(uid),
             refused=tuple(self.refusals.get(uid, {}).items()),
         )
@@ -119,6 +130,7 @@ class Gatherer:
         )
         for memory in memories:
             memory.pop(uid, None)
+        self.plans.forget(uid)
         self.surplus.discard(uid)
 
     def _phase_since(self, uid: str, phase: ActivityPhase, now: datetime) -> datetime:
@@ -157,17 +169,12 @@ class Gatherer:
         if is_program(item) and (robot_ := self.world.robots.get(owner_of(item))) is not None:
             status = robot_.status.program
             return status is not None and status.ended < number_of(item)
-        at, owner = schedule.scheduled_at(item), owner_of(item)
+        owner = owner_of(item)
         if (queue := self.world.queues.get(owner)) is not None:
             recorded = queue.status.trigger.created if queue.status.trigger is not None else 0
             return trigger.number_of(item) > recorded
-        if at is None or not owner:
-            return False
         parent = self.world.schedules.get(owner)
-        if parent is None:
-            return False
-        last = parent.status.last_schedule_time
-        return last is None or last < at
+        return parent is not None and not firing.is_recorded(parent, item)
 
 
 def robot_key(item: ActivityItem) -> Key:

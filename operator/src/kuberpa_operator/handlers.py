@@ -16,7 +16,13 @@ WATCH_SECONDS: Final = 240
 """A watch is ended by the server after this, and by this side a little later, should the server have gone silent."""
 Sink = Callable[[str, str | None, dict[str, Any]], None]
 """Receives kind, type (None: listed, ADDED, MODIFIED, DELETED) and body of each event."""
-KINDS: Final = {"robots": "Robot", "activityitems": "ActivityItem", "schedules": "Schedule", "workqueues": "WorkQueue"}
+KINDS: Final = {
+    "robots": "Robot",
+    "activityitems": "ActivityItem",
+    "calendars": "Calendar",
+    "schedules": "Schedule",
+    "workqueues": "WorkQueue",
+}
 
 
 def registry(sink: Sink, configure: Callable[[], Any]) -> kopf.OperatorRegistry:

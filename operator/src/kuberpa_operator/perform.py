@@ -80,7 +80,8 @@ class Performer:
         item = await self._create_owned(ACTIVITY_ITEMS, effect.namespace, effect.body, effect.owner_uid)
         reach(Failpoint.FIRE_AFTER)
         self.metrics.firings.inc()
-        self.metrics.drift.observe(max((self.clock.now() - effect.instant).total_seconds(), 0.0))
+        if effect.due is not None:
+            self.metrics.drift.observe(max((self.clock.now() - effect.due).total_seconds(), 0.0))
         return ("ActivityItem", item)
 
     async def _add_activity(self, effect: AddActivity) -> Change:
@@ -91,7 +92,7 @@ class Performer:
         return ("ActivityItem", item)
 
     async def _stop(self, effect: StopItem) -> Change | None:
-        patch = {"metadata": {"uid": effect.uid}, "spec": {"desiredState": "Stop"}}
+        patch = {"metadata": {"uid": effect.uid}, "spec": {"desiredState": effect.wanted}}
         reach(Failpoint.REPLACE_BEFORE)
         try:
             item = await self.api.merge(ACTIVITY_ITEMS, effect.namespace, effect.name, patch)

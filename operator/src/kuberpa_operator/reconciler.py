@@ -22,7 +22,7 @@ from kuberpa_operator.adapters.api import Api, Body
 from kuberpa_operator.adapters.cluster import NotLeadingError
 from kuberpa_operator.adapters.events import Subject
 from kuberpa_operator.adapters.metrics import Metrics
-from kuberpa_operator.core import activity, robot, robot_rules, schedule, workqueue
+from kuberpa_operator.core import activity, calendar, robot, robot_rules, schedule, workqueue
 from kuberpa_operator.core.effects import AddActivity, CreatePod, Decision, Effect, Fire, Kind, rule_name
 from kuberpa_operator.core.setback import Setback
 from kuberpa_operator.core.trigger import Refusal
@@ -149,6 +149,8 @@ class Reconciler:
             case "ActivityItem":
                 self.router.offer_when_due(subject)
                 return activity.decide(self.router.gatherer.item(subject))
+            case "Calendar":
+                return calendar.decide(self.router.gatherer.calendar(subject))
             case "Schedule":
                 return schedule.decide(self.router.gatherer.schedule(subject))
             case "WorkQueue":
@@ -157,7 +159,7 @@ class Reconciler:
     async def _act(self, key: WorkKey, subject: Any, decision: Decision) -> None:
         kind, uid = key
         meta = subject.metadata
-        if decision.rule in {FIRE, SCALE} and not await self._confirm(key, subject):
+        if decision.rule in FIRING and not await self._confirm(key, subject):
             return
         about = Subject(kind, meta.namespace, meta.name, uid)
         for effect in decision.effects:
@@ -284,11 +286,10 @@ class Reconciler:
             waited = self.router.waited(subject.metadata.uid)
             if waited is not None:
                 self.metrics.dispatch_seconds.observe(waited)
-        if kind == "Schedule" and decision.rule == FIRE and isinstance(decision.status, ScheduleStatus):
-            since = subject.status.last_schedule_time
-            for entry in decision.status.missed:
-                if since is None or entry.time > since:
-                    self.metrics.misses.labels(entry.reason).inc()
+        if isinstance(decision.status, ScheduleStatus):
+            for entry in decision.status.firings:
+                if entry.sequence > subject.status.firing_count:
+                    self.metrics.outcomes.labels(entry.outcome, entry.reason).inc(max(entry.count, 1))
         if isinstance(decision.status, RobotStatus):
             self._measure_transition(subject.status.transition, decision.status.transition)
 
@@ -306,8 +307,8 @@ class Reconciler:
 
 
 REREAD: Final = "reread"
-FIRE: Final = rule_name(schedule.fire)
-SCALE: Final = rule_name(workqueue.scale)
+FIRING: Final = frozenset(rule_name(rule) for rule in (*schedule.FIRING, workqueue.scale))
+"""Rules that create items, which a new leader follows only after it has read the object."""
 REFUSED: Final = timedelta(seconds=60)
 """How long a trigger whose ActivityItem was refused for good makes no other."""
 REPLACED_AFTER_END: Final = rule_name(robot_rules.replace_ended)

@@ -7,6 +7,7 @@ from typing import Final
 
 from kuberpa.client import (
     ACTIVITY_ITEMS,
+    CALENDARS,
     LEASES,
     PODS,
     ROBOTS,
@@ -29,6 +30,7 @@ KINDS: Final[dict[str, tuple[Resource, dict[str, str]]]] = {
     "Robot": (ROBOTS, {}),
     "Pod": (PODS, {"labelSelector": LABEL_ROBOT}),
     "ActivityItem": (ACTIVITY_ITEMS, {}),
+    "Calendar": (CALENDARS, {}),
     "Schedule": (SCHEDULES, {}),
     "WorkQueue": (WORK_QUEUES, {}),
 }

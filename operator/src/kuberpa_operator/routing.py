@@ -25,7 +25,7 @@ BREATH: Final = 100
 """Objects routed before others may run."""
 MAX_FINISHED: Final = 5000
 """Finished and archived items that may stay resident; etcd is no history store."""
-DECIDED: Final[tuple[Kind, ...]] = ("Robot", "ActivityItem", "Schedule", "WorkQueue")
+DECIDED: Final[tuple[Kind, ...]] = ("Robot", "ActivityItem", "Calendar", "Schedule", "WorkQueue")
 WorkKey = tuple[Kind, str]
 """Kind and UID."""
 log = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ class Router:
                 self._pod_changed(removed.namespace, removed.robot)
             case "Robot":
                 self._robot_gone((removed.metadata.namespace, removed.metadata.name))
+            case "Calendar":
+                self._calendars_changed(removed.metadata.namespace)
             case "ActivityItem":
                 self.again(self.gatherer.dispatcher.withdraw(uid))
                 self._touch_robot(robot_key(removed))
@@ -100,6 +102,7 @@ class Router:
             "ActivityItem": world.items,
             "Schedule": world.schedules,
             "WorkQueue": world.queues,
+            "Calendar": world.calendars,
             "Pod": world.pods,
         }
         return stores[kind]
@@ -142,6 +145,8 @@ class Router:
             and not queue.status.observed_generation
         ):
             self._touch_queues(queue.metadata.namespace)
+        if kind == "Calendar" and (calendar := world.calendars.get(uid)) is not None:
+            self._calendars_changed(calendar.metadata.namespace)
         if kind == "ActivityItem" and (item := world.items.get(uid)) is not None:
             self.route_item(item)
             self._touch_parent(item)
@@ -230,16 +235,32 @@ class Router:
         if robot_ is not None:
             self.queue.add(("Robot", robot_.metadata.uid), patient=True)
 
+    def _calendars_changed(self, namespace: str) -> None:
+        """What extends a Calendar, or plans by one, means something else now."""
+        if not self.deciding.is_set():
+            return  # all of them will be looked at anyway
+        world = self.gatherer.world
+        for uid, calendar in world.calendars:
+            if calendar.metadata.namespace == namespace and calendar.spec.extends:
+                self.queue.add(("Calendar", uid))
+        for uid, schedule in world.schedules:
+            if schedule.metadata.namespace == namespace and schedule.spec.calendars.names:
+                self.queue.add(("Schedule", uid))
+
     def _touch_owner(self, item: ActivityItem) -> None:
         if is_program(item) and item.spec.robot_ref:
             self._touch_robot((item.metadata.namespace, item.spec.robot_ref.name))
 
     def _touch_parent(self, item: ActivityItem) -> None:
         owner = self.gatherer.world.link_item(item)
-        if owner and owner in self.gatherer.world.schedules:
+        parent = self.gatherer.world.schedules.get(owner) if owner else None
+        if parent is None:
+            if owner and owner in self.gatherer.world.queues:
+                self.queue.add(("WorkQueue", owner), patient=True)
+        elif item.status.is_final and (parent.status.sequences or parent.status.buffer or parent.spec.backfill):
+            self.queue.add(("Schedule", owner))  # something waits for this
+        else:
             self.queue.wake_by(("Schedule", owner), self.gatherer.clock.now() + CHILDREN_SETTLE)
-        elif owner and owner in self.gatherer.world.queues:
-            self.queue.add(("WorkQueue", owner), patient=True)
 
     def _touch_queues(self, namespace: str) -> None:
         """A queue came or went that others may send items to."""

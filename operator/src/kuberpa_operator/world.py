@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from kuberpa.activity import ActivityItem, ActivityItemStatus
+from kuberpa.calendar import Calendar
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue, WorkQueueSpec
@@ -97,6 +98,7 @@ class World:
         self.items: Store[ActivityItem] = Store(read_item)
         self.schedules: Store[Schedule] = Store(Schedule.of)
         self.queues: Store[WorkQueue] = Store(WorkQueue.of)
+        self.calendars: Store[Calendar] = Store(Calendar.of)
         self.pods: Store[Pod] = Store(read_pod)
         self._pods_of: defaultdict[Key, set[str]] = defaultdict(set)
         self._children: defaultdict[str, set[str]] = defaultdict(set)

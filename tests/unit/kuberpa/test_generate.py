@@ -21,6 +21,9 @@ FREE_FORM = {
     "spec.action.activity.spec.input",
     "spec.action.activity.spec.input.args[]",
     "spec.action.activity.spec.input.kwargs",
+    "spec.action.sequence.steps[].spec.input",
+    "spec.action.sequence.steps[].spec.input.args[]",
+    "spec.action.sequence.steps[].spec.input.kwargs",
     "status.result",
     "spec.payloadSchema",
 }
@@ -120,6 +123,7 @@ def test_the_schema_defaults_what_the_model_defaults(kind: Kind) -> None:
     bare = {
         "Robot": {"runtime": {"linuxPod": {}}},
         "ActivityItem": {"robotRef": {"name": "r"}, "def": "os.command"},
+        "Calendar": {"holidays": {"dates": ["2027-12-24"]}},
         "Schedule": {
             "schedules": ["@daily"],
             "action": {"activity": {"spec": {"robotRef": {"name": "r"}, "def": "os.command"}}},
@@ -176,7 +180,9 @@ def test_columns_and_selectors_name_fields_that_exist(kind: Kind) -> None:
 def test_the_kind_is_found_by_its_category_and_short_name(kind: Kind) -> None:
     names = generate.definition(kind)["spec"]["names"]
     assert names["categories"] == ["kuberpa"]
-    assert {"robots": "robot", "activityitems": "ai", "schedules": "sched", "workqueues": "wq"}[kind.plural] in {
+    assert {"robots": "robot", "activityitems": "ai", "schedules": "sched", "calendars": "cal", "workqueues": "wq"}[
+        kind.plural
+    ] in {
         names["singular"],
         *names["shortNames"],
     }

@@ -71,7 +71,7 @@ async def nothing_named(cluster: Cluster, namespace: str, name: str) -> UsageErr
     else:
         names = [body["metadata"]["name"] for body in listing.items]
     return UsageError(
-        f"There is no activity {name} in namespace {namespace}.{_did_you_mean(name, names)}\n"
+        f"There is no activity {name} in namespace {namespace}.{did_you_mean(name, names)}\n"
         "Finished activities leave the cluster after a while; their history and log stay in the panel."
     )
 
@@ -82,7 +82,7 @@ async def no_robot_named(cluster: Cluster, namespace: str, name: str) -> UsageEr
         names = [body["metadata"]["name"] for body in (await cluster.list_all(ROBOTS, namespace)).items]
     except ApiError:
         names = []
-    return UsageError(f"There is no robot {name} in namespace {namespace}.{_did_you_mean(name, names)}")
+    return UsageError(f"There is no robot {name} in namespace {namespace}.{did_you_mean(name, names)}")
 
 
 def no_robot_selected(namespace: str | None, selector: Mapping[str, str]) -> UsageError:
@@ -115,7 +115,7 @@ def _nobody(robots: Sequence[Robot], namespace: str, request: Request) -> str:
     names = [robot.metadata.name for robot in robots]
     if request.robot:
         return (
-            f"There is no robot {request.robot} in namespace {namespace}.{_did_you_mean(request.robot, names)}\n"
+            f"There is no robot {request.robot} in namespace {namespace}.{did_you_mean(request.robot, names)}\n"
             f"Robots there: {_listed(names)}"
         )
     wanted = ",".join(f"{key}={value}" for key, value in (request.selector or {}).items())
@@ -133,10 +133,11 @@ def _labels(robot: Robot) -> str:
 
 def _unknown_definition(robots: Sequence[Robot], offer: frozenset[str], definition: str) -> str:
     who = f"Robot {robots[0].metadata.name} offers" if len(robots) == 1 else f"These {len(robots)} robots offer"
-    return f"{who} no definition {definition}.{_did_you_mean(definition, offer)}\nOffered: {_listed(offer)}"
+    return f"{who} no definition {definition}.{did_you_mean(definition, offer)}\nOffered: {_listed(offer)}"
 
 
-def _did_you_mean(word: str, words: Iterable[str]) -> str:
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """A question with close words, after a blank; nothing when none is close."""
     close = get_close_matches(word, list(words), n=3)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 

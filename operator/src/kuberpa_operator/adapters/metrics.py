@@ -55,8 +55,11 @@ class Metrics:
         self.triggered = Counter(
             "kuberpa_trigger_activities", "ActivityItems created by triggers of WorkQueues.", registry=registry
         )
-        self.misses = Counter(
-            "kuberpa_schedule_misses", "Instants that did not fire, by reason.", ("reason",), registry=registry
+        self.outcomes = Counter(
+            "kuberpa_schedule_outcomes",
+            "Instants of Schedules by what became of them (Ran, Skipped, Missed, Buffered, Replaced) and why.",
+            ("outcome", "reason"),
+            registry=registry,
         )
         self.drift = Histogram(
             "kuberpa_schedule_drift_seconds",

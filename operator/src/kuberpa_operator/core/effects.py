@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
+from kuberpa.activity import DesiredState
 from kuberpa.model import Model
 from kuberpa.reasons import Reason
 
-Kind = Literal["Robot", "ActivityItem", "Schedule", "WorkQueue"]
+Kind = Literal["Robot", "ActivityItem", "Schedule", "WorkQueue", "Calendar"]
 Body = dict[str, Any]
 
 
@@ -55,6 +56,8 @@ class Fire:
     owner_uid: str
     body: Body
     instant: datetime
+    due: datetime | None = None
+    """When it was to be created; None for what was asked for just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,12 @@ class CreateItem:
 
 @dataclass(frozen=True, slots=True)
 class StopItem:
-    """Ask an ActivityItem to stop."""
+    """Ask an ActivityItem to stop, or kill it."""
 
     namespace: str
     name: str
     uid: str
+    wanted: DesiredState = DesiredState.STOP
 
 
 @dataclass(frozen=True, slots=True)

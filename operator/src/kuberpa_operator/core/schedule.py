@@ -1,139 +1,53 @@
 """What to do about one Schedule: which instants are due, and what becomes of each.
 
 Every instant after `lastScheduleTime` is undecided. When some are due they are decided all at once: each is fired or
-missed with a reason; the firings are created first, then the status says so, so a crash between the two decides the
-same again and finds the children already there, by their names.
+not, with a reason; the firings are created first, then the status says so, so a crash between the two decides the
+same again and finds the children already there, by their names. So it is with what was asked for by hand, what waits
+in the buffer, and the steps of a sequence.
 """
 
-from collections import deque
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from kuberpa import names
-from kuberpa.activity import ActivityItem, ActivityPhase, DesiredState
+from kuberpa.activity import ActivityItem, ActivityPhase
 from kuberpa.meta import Condition, ConditionStatus
+from kuberpa.planning.cron import MAX_YEARS
+from kuberpa.planning.errors import CalendarNotFoundError, InvalidCalendarError, InvalidZoneError, PlanError
+from kuberpa.planning.plan import Plan, Slot
 from kuberpa.reasons import Reason
 from kuberpa.schedule import (
     ACTIVE_KEPT,
     MISSED_KEPT,
     NEXT_TIMES,
     ActiveItem,
+    Cause,
     Missed,
-    Schedule,
+    Outcome,
     ScheduleCondition,
     ScheduleSpec,
-    ScheduleStatus,
 )
+from kuberpa_operator.core import requests
 from kuberpa_operator.core.conditions import find, renew
-from kuberpa_operator.core.cron import MAX_YEARS, Cron, InvalidCronError, InvalidZoneError, parse_zone, union
-from kuberpa_operator.core.effects import (
-    Announce,
-    Body,
-    Decision,
-    DeleteItem,
-    Effect,
-    Fire,
-    Rule,
-    StopItem,
-    earliest,
-    first_of,
-)
+from kuberpa_operator.core.effects import Announce, Decision, DeleteItem, Effect, Fire, Rule, earliest, first_of
+from kuberpa_operator.core.firing import Firings, Snapshot, concur, is_recorded, scheduled_at
+from kuberpa_operator.core.firing_log import Fate, record
 
 ON_TIME: Final = timedelta(seconds=15)
 """So late an instant may be without being missed: another replica takes over within 10 s."""
-CAUSE: Final = "schedule"
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All that matters to one schedule now."""
-
-    schedule: Schedule
-    now: datetime
-    children: tuple[ActivityItem, ...] = ()
-    """Its ActivityItems that exist."""
-
-    refused: tuple[tuple[datetime, str], ...] = ()
-    """Instants whose item the API server refused for good, and its words."""
-
-    @property
-    def status(self) -> ScheduleStatus:
-        """The schedule's status."""
-        return self.schedule.status
-
-    @property
-    def since(self) -> datetime:
-        """Instants up to here are decided."""
-        return self.status.last_schedule_time or self.schedule.metadata.creation_timestamp or self.now
-
-    @property
-    def edited(self) -> bool:
-        """Whether spec changed since it was last acted upon."""
-        return 0 < self.status.observed_generation < self.schedule.metadata.generation
-
-    @property
-    def unfinished(self) -> tuple[ActivityItem, ...]:
-        """Children that have not ended."""
-        return tuple(child for child in self.children if not child.status.is_final)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The expressions of a schedule."""
-
-    crons: tuple[Cron, ...]
-
-    def after(self, instant: datetime, limit: int) -> tuple[datetime, ...]:
-        """The next instants."""
-        return tuple(islice(union(cron.after(instant) for cron in self.crons), limit))
-
-    def due(self, since: datetime, now: datetime, limit: int) -> tuple[datetime, ...]:
-        """The last `limit` instants in (since, now], ascending. Costs as much as it returns, however many are due."""
-        latest: deque[datetime] = deque()
-        for at in union((cron.before(now + timedelta(microseconds=1)) for cron in self.crons), descending=True):
-            if at <= since or len(latest) == limit:
-                break
-            latest.appendleft(at)
-        return tuple(latest)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """What becomes of the due instants."""
-
-    fire: tuple[datetime, ...] = ()
-    missed: tuple[Missed, ...] = ()
-    stop: tuple[ActivityItem, ...] = ()
-    more: bool = False
-    """Whether further ones were due that are not even counted."""
+PAUSES: Final = frozenset({Reason.SUSPENDED, Reason.PAUSED, Reason.PAUSED_ON_FAILURE})
+UNPLANNED: Final = frozenset({Reason.CALENDAR_NOT_FOUND, Reason.INVALID_CALENDAR})
+"""Reasons of a Ready condition under which nothing was announced."""
+UNLISTED: Final = frozenset({Reason.EXCLUDED, Reason.PAUSED})
+"""Of these status.missed says nothing; status.firings does."""
 
 
 def decide(snapshot: Snapshot) -> Decision:
     """The one thing to do about a schedule now."""
     return first_of(RULES, snapshot) or Decision(Reason.SCHEDULED)
-
-
-def parse(schedule: Schedule) -> Plan:
-    """The plan of a spec. Raises InvalidZoneError and InvalidCronError, naming the field."""
-    return _parse(schedule.spec.schedules, schedule.spec.time_zone)
-
-
-@lru_cache(maxsize=4096)
-def _parse(texts: tuple[str, ...], time_zone: str) -> Plan:
-    try:
-        zone = parse_zone(time_zone)
-    except InvalidZoneError as error:
-        raise InvalidZoneError(f"spec.timeZone: {error}") from None
-    crons = []
-    for index, text in enumerate(texts):
-        try:
-            crons.append(Cron.parse(text, zone))
-        except InvalidCronError as error:
-            raise InvalidCronError(f"spec.schedules[{index}]: {error}") from None
-    return Plan(tuple(crons))
 
 
 # Rules
@@ -144,48 +58,99 @@ def deleted(s: Snapshot) -> Decision | None:
     return Decision(Reason.SCHEDULED, "is being deleted") if s.schedule.metadata.deletion_timestamp else None
 
 
+def failed(s: Snapshot) -> Decision | None:
+    """An item has failed, and the schedule is to pause then."""
+    failure = requests.new_failure(s)
+    if failure is None:
+        return None
+    message = f"spec.pauseOnFailure: {failure.item} {failure.message}"
+    effects = (Announce("Warning", Reason.PAUSED_ON_FAILURE, message),)
+    return Decision(Reason.PAUSED_ON_FAILURE, message, s.status.model_copy(update={"last_failure": failure}), effects)
+
+
+def advance(s: Snapshot) -> Decision | None:
+    """A step of a sequence has ended: create the next one, or end the sequence."""
+    return _asked_for(s, requests.next_steps(s))
+
+
+def run_now(s: Snapshot) -> Decision | None:
+    """Somebody wants it to fire now, paused or not."""
+    asked = s.schedule.spec.run_now
+    if asked is None or asked == s.status.last_run_now:
+        return None
+    return _asked_for(s, concur(s, [asked], Cause.MANUAL), last_run_now=asked)
+
+
 def invalid(s: Snapshot) -> Decision | None:
     """The spec cannot be read: say which field, and fire nothing."""
-    try:
-        parse(s.schedule)
-    except InvalidZoneError as error:
-        return _not_ready(s, Reason.INVALID_TIME_ZONE, str(error))
-    except InvalidCronError as error:
-        return _not_ready(s, Reason.INVALID_SCHEDULE, str(error))
-    return None
+    match s.plan:
+        case InvalidZoneError():
+            return _not_ready(s, Reason.INVALID_TIME_ZONE, str(s.plan))
+        case CalendarNotFoundError():
+            return _not_ready(s, Reason.CALENDAR_NOT_FOUND, str(s.plan))
+        case InvalidCalendarError():
+            return _not_ready(s, Reason.INVALID_CALENDAR, str(s.plan))
+        case PlanError():
+            return _not_ready(s, Reason.INVALID_SCHEDULE, str(s.plan))
+        case _:
+            return None
 
 
-def suspended(s: Snapshot) -> Decision | None:
-    """Nothing fires, and nothing is announced, so nothing of it fires once the spec changes again."""
-    if not s.schedule.spec.suspend:
+def paused(s: Snapshot) -> Decision | None:
+    """Nothing fires, and nothing is announced, so nothing of it fires once the pause is over."""
+    pause = requests.pause_of(s)
+    if pause is None:
         return None
-    return _result(s, Reason.SUSPENDED, "spec.suspend is true", ready=False)
+    reason, message, until = pause
+    return replace(_result(s, reason, message, ready=False), wake_at=until)
 
 
-def never_fires(s: Snapshot) -> Decision | None:
-    """The expressions can be read, and no date matches them."""
-    if parse(s.schedule).after(s.now, 1):
-        return None
-    texts = ", ".join(repr(text) for text in s.schedule.spec.schedules)
-    return _not_ready(s, Reason.NEVER_FIRES, f"spec.schedules: no date within {MAX_YEARS} years matches {texts}")
+def unbuffer(s: Snapshot) -> Decision | None:
+    """What ran has ended: fire what waited for it."""
+    return _asked_for(s, requests.from_buffer(s))
+
+
+def backfill(s: Snapshot) -> Decision | None:
+    """Make up for a past range, as fast as the policy lets."""
+    filled = requests.next_of_backfill(s, _plan(s))
+    return None if filled is None else _asked_for(s, filled[0], backfill=filled[1])
 
 
 def fire(s: Snapshot) -> Decision | None:
     """Some instants are due: fire them, or say why not."""
-    due = _due(s, parse(s.schedule))
+    due = _plan(s).due(s.since, s.now, _limit(s.schedule.spec))
     if not due:
         return None
-    verdicts = _judge(s, due)
-    effects = (
-        *(StopItem(item.metadata.namespace, item.metadata.name, item.metadata.uid) for item in verdicts.stop),
-        *(_firing(s.schedule, at) for at in verdicts.fire),
-        *_warnings(verdicts, due),
-    )
-    refused = next((text for at, text in s.refused if at in due), "")
+    fates, runs = _judge(s, due)
+    fired = concur(s, [slot.time for slot in runs], Cause.SCHEDULE)
+    delayed = {slot.time: slot.at for slot in runs}
+    effects: list[Effect] = [
+        replace(effect, due=delayed.get(effect.instant)) if isinstance(effect, Fire) else effect
+        for effect in fired.effects
+    ]
+    fates = sorted((*fates, *fired.fates), key=lambda fate: fate.time)
+    effects += _warnings(fates, due)
+    refused = next((fate.message for fate in fates if fate.reason is Reason.CREATE_REFUSED), "")
+    reason, message = Reason.SCHEDULED, "fires by its plan"
     if refused:
-        message = f"spec.action.activity: the ActivityItem was refused: {refused}"
-        return _result(s, Reason.CREATE_REFUSED, message, verdicts.missed, effects, ready=False)
-    return _result(s, Reason.SCHEDULED, "fires by its plan", verdicts.missed, effects)
+        reason, message = Reason.CREATE_REFUSED, f"spec.action: the ActivityItem was refused: {refused}"
+    updates = {"last_schedule_time": due[-1].time, "buffer": fired.buffer, "sequences": fired.sequences}
+    return _result(s, reason, message, fates, tuple(effects), ready=not refused, **updates)
+
+
+def never_fires(s: Snapshot) -> Decision | None:
+    """The plan can be read, and names no instant from now on."""
+    if _upcoming(s, s.since, 1):
+        return None
+    if s.status.last_schedule_time is not None and not s.edited:
+        return _result(s, Reason.PLAN_COMPLETED, "has fired for the last time", ready=False)
+    spec = s.schedule.spec
+    texts = ", ".join(repr(text) for text in spec.schedules)
+    if texts and not (spec.every or spec.at or spec.rrule or spec.calendars.include or spec.calendars.exclude):
+        message = f"spec.schedules: no date within {MAX_YEARS} years matches {texts}"
+    else:
+        message = "spec: no instant of schedules, every, at and rrule is left by window and calendars from now on"
+    return _not_ready(s, Reason.NEVER_FIRES, message)
 
 
 def rest(s: Snapshot) -> Decision | None:
@@ -196,19 +161,30 @@ def rest(s: Snapshot) -> Decision | None:
     return _result(s, Reason.SCHEDULED, "fires by its plan")
 
 
-RULES: Final[tuple[Rule[Snapshot], ...]] = (deleted, invalid, suspended, never_fires, fire, rest)
+RULES: Final[tuple[Rule[Snapshot], ...]] = (
+    deleted,
+    failed,
+    advance,
+    run_now,
+    invalid,
+    paused,
+    unbuffer,
+    backfill,
+    fire,
+    never_fires,
+    rest,
+)
+FIRING: Final = frozenset({advance, run_now, unbuffer, backfill, fire})
+"""Rules that create items."""
 
 
 # Which instants, and what becomes of them
 
 
-def _due(s: Snapshot, plan: Plan) -> tuple[datetime, ...]:
-    due = plan.due(s.since, s.now, _limit(s.schedule.spec))
-    if not s.edited:
-        return due
-    # a changed spec does not fire the past: only what had been announced, and is still planned, may be due
-    announced = set(s.status.next_schedule_times)
-    return tuple(at for at in due if at in announced)
+def _plan(s: Snapshot) -> Plan:
+    if isinstance(s.plan, PlanError):
+        raise s.plan  # a rule before has taken it
+    return s.plan
 
 
 def _limit(spec: ScheduleSpec) -> int:
@@ -216,131 +192,110 @@ def _limit(spec: ScheduleSpec) -> int:
     return spec.catch_up.max_runs + MISSED_KEPT + int(ON_TIME.total_seconds()) + 2
 
 
-def _judge(s: Snapshot, due: tuple[datetime, ...]) -> Verdicts:
-    spec, refusals = s.schedule.spec, dict(s.refused)
+def _judge(s: Snapshot, due: tuple[Slot, ...]) -> tuple[list[Fate], list[Slot]]:
+    """What becomes of due instants before the concurrency policy, and which it is to be asked about."""
+    spec, fates = s.schedule.spec, []
+    resumed, uncounted = requests.resumed_at(s), len(due) >= _limit(spec)
+    if uncounted and resumed:
+        fates.append(Fate(s.since, Outcome.SKIPPED, Reason.PAUSED, until=due[0].time, count=0))
+    elif uncounted and not s.edited:
+        message = "more were due at once than are counted: those between time and until"
+        fates.append(Fate(s.since, Outcome.MISSED, Reason.TOO_MANY_MISSED, message, until=due[0].time, count=0))
+    fates += [Fate(slot.time, Outcome.SKIPPED, Reason.PAUSED) for slot in due if resumed and slot.time <= resumed]
+    due = tuple(slot for slot in due if resumed is None or slot.time > resumed)
+    fates += [Fate(slot.time, Outcome.SKIPPED, slot.reason, slot.why) for slot in due if not slot.fires]
+    firing = [slot for slot in due if slot.fires]
+    if s.edited or s.former_reason in UNPLANNED:
+        # a changed plan does not fire the past: only what had been announced, and is still planned, may be due
+        announced = set(s.status.next_schedule_times)
+        firing = [slot for slot in firing if slot.at in announced]
     deadline = timedelta(seconds=spec.starting_deadline_seconds)
-    missed = [Missed(time=at, reason=Reason.MISSED_DEADLINE) for at in due if s.now - at > deadline]
-    eligible = [at for at in due if s.now - at <= deadline]
-    on_time = [at for at in eligible if s.now - at <= ON_TIME]
-    late = [at for at in eligible if s.now - at > ON_TIME]
+    fates += [Fate(slot.time, Outcome.MISSED, Reason.MISSED_DEADLINE) for slot in firing if s.now - slot.at > deadline]
+    eligible = [slot for slot in firing if s.now - slot.at <= deadline]
+    runs = _caught_up(spec, eligible, s.now)
+    chosen = {slot.time for slot in runs}
+    fates += [Fate(slot.time, Outcome.MISSED, Reason.MISSED_BY_POLICY) for slot in eligible if slot.time not in chosen]
+    return fates, runs
+
+
+def _caught_up(spec: ScheduleSpec, eligible: list[Slot], now: datetime) -> list[Slot]:
+    on_time = [slot for slot in eligible if now - slot.at <= ON_TIME]
+    late = [slot for slot in eligible if now - slot.at > ON_TIME]
     match spec.catch_up.policy:
         case "None":
-            runs = on_time
+            return on_time
         case "Latest":
-            runs = on_time or late[-1:]
+            return on_time or late[-1:]
         case "All":
-            runs = late[-spec.catch_up.max_runs :] + on_time
-    chosen = set(runs)
-    missed += [Missed(time=at, reason=Reason.MISSED_BY_POLICY) for at in eligible if at not in chosen]
-    missed += [Missed(time=at, reason=Reason.CREATE_REFUSED) for at in runs if at in refusals]
-    fire, stop = _concur(s, [at for at in runs if at not in refusals], missed)
-    missed.sort(key=lambda entry: entry.time)
-    more = len(due) >= _limit(spec)
-    if more and missed:
-        missed = missed[-MISSED_KEPT:]
-        missed[0] = missed[0].model_copy(update={"reason": Reason.TOO_MANY_MISSED})
-    return Verdicts(tuple(fire), tuple(missed), stop, more)
+            return late[-spec.catch_up.max_runs :] + on_time
 
 
-def _concur(s: Snapshot, runs: list[datetime], missed: list[Missed]) -> tuple[list[datetime], tuple[ActivityItem, ...]]:
-    """Apply the concurrency policy as if the instants came one after the other. Adds to `missed`."""
-    begun = {child.metadata.name: child for child in s.children}
-    own = {_name(s.schedule, at) for at in runs}
-    # a child of these very instants is a firing whose status was not written: firing it again finds it
-    earlier = [child for child in s.unfinished if child.metadata.name not in own]
-    match s.schedule.spec.concurrency_policy:
-        case "Forbid":
-            occupied, kept = bool(earlier), []
-            for at in runs:
-                child = begun.get(_name(s.schedule, at))
-                if child is None and occupied:
-                    missed.append(Missed(time=at, reason=Reason.STILL_RUNNING))
-                    continue
-                kept.append(at)
-                occupied = occupied or child is None or not child.status.is_final
-            return kept, ()
-        case "Replace":
-            missed += [Missed(time=at, reason=Reason.REPLACED) for at in runs[:-1]]
-            stop = tuple(child for child in earlier if child.spec.desired_state is DesiredState.RUN)
-            return runs[-1:], stop if runs else ()
-        case "Allow":
-            return runs, ()
-
-
-def _warnings(verdicts: Verdicts, due: tuple[datetime, ...]) -> list[Effect]:
-    late = [entry for entry in verdicts.missed if entry.reason != Reason.STILL_RUNNING]
-    if verdicts.more:
+def _warnings(fates: list[Fate], due: tuple[Slot, ...]) -> list[Effect]:
+    if any(fate.reason is Reason.TOO_MANY_MISSED for fate in fates):
         message = (
-            f"{len(due)} instants or more were due at once; those before {names.timestamp(due[0])} are skipped "
+            f"{len(due)} instants or more were due at once; those before {names.timestamp(due[0].time)} are skipped "
             "without being listed: spec.catchUp.maxRuns says how many may run"
         )
         return [Announce("Warning", Reason.TOO_MANY_MISSED, message)]
+    late = [fate for fate in fates if fate.outcome in {Outcome.MISSED, Outcome.REPLACED} and not fate.item]
     if not late:
         return []
-    reason = Reason(late[-1].reason)
-    message = f"{len(late)} instants did not fire, the last one {names.timestamp(late[-1].time)}: {reason}"
-    return [Announce("Warning", reason, message)]
-
-
-def _name(schedule: Schedule, at: datetime) -> str:
-    return names.firing_name(schedule.metadata.name, schedule.metadata.uid, CAUSE, at)
-
-
-def _firing(schedule: Schedule, at: datetime) -> Fire:
-    meta, template = schedule.metadata, schedule.spec.action.activity
-    user = meta.annotations.get(names.ANNOTATION_CHANGED_BY) or meta.annotations.get(names.ANNOTATION_CREATED_BY, "")
-    annotations = {**template.metadata.annotations, names.ANNOTATION_SCHEDULED_AT: names.timestamp(at)}
-    if user:
-        annotations[names.ANNOTATION_ON_BEHALF_OF] = user
-    body: Body = {
-        "metadata": {
-            "name": _name(schedule, at),
-            "labels": {**template.metadata.labels, names.LABEL_SCHEDULE: meta.name},
-            "annotations": annotations,
-            "ownerReferences": [
-                {
-                    "apiVersion": names.API_VERSION,
-                    "kind": "Schedule",
-                    "name": meta.name,
-                    "uid": meta.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": False,
-                }
-            ],
-        },
-        "spec": template.spec.to_json(),
-    }
-    return Fire(meta.namespace, meta.uid, body, at)
+    last = late[-1]
+    message = f"{len(late)} instants did not fire, the last one {names.timestamp(last.time)}: {last.reason}"
+    return [Announce("Warning", last.reason, message)]
 
 
 # Status
+
+
+def _asked_for(s: Snapshot, fired: Firings | None, **updates: Any) -> Decision | None:
+    """A decision that leaves the plan alone."""
+    if fired is None:
+        return None
+    changed = {"buffer": fired.buffer, "sequences": fired.sequences, **updates}
+    status = record(s.status, fired.fates, s.now).model_copy(update=changed)
+    return Decision(Reason.FIRED, "as asked for", status, fired.effects)
 
 
 def _result(  # noqa: PLR0913  the parts of one decision
     s: Snapshot,
     reason: Reason,
     message: str,
-    missed: tuple[Missed, ...] = (),
+    fates: Iterable[Fate] = (),
     effects: tuple[Effect, ...] = (),
     *,
     ready: bool = True,
+    **updates: Any,
 ) -> Decision:
-    plan = parse(s.schedule)
-    active = reason is not Reason.SUSPENDED
-    # whatever passed is decided by now, also what a changed spec does not fire
-    passed = plan.due(s.since, s.now, 1) if active else ()
-    upcoming = plan.after(s.now, NEXT_TIMES) if active else ()
-    status = s.status.model_copy(
+    fates = tuple(fates)
+    last = updates.get("last_schedule_time", s.since)
+    upcoming = () if reason in PAUSES else _upcoming(s, last, NEXT_TIMES)
+    status = record(s.status, fates, s.now).model_copy(
         update={
             "observed_generation": s.schedule.metadata.generation,
             "conditions": (_ready(s, reason, message, ready=ready),),
-            "last_schedule_time": passed[-1] if passed else s.status.last_schedule_time,
             "next_schedule_times": upcoming,
             "active": _active(s),
-            "missed": (*s.status.missed, *missed)[-MISSED_KEPT:],
+            "missed": (*s.status.missed, *_missed(fates))[-MISSED_KEPT:],
+            **updates,
         }
     )
     return Decision(reason, message, status, (*effects, *_beyond_history(s)), earliest(*upcoming[:1]))
+
+
+def _missed(fates: tuple[Fate, ...]) -> list[Missed]:
+    """What status.missed says of them; that there were too many comes first."""
+    bad = [fate for fate in fates if fate.outcome not in {Outcome.RAN, Outcome.BUFFERED} and not fate.item]
+    counted = [Missed(time=f.time, reason=f.reason) for f in bad if f.count and f.reason not in UNLISTED]
+    beyond = [Missed(time=f.until or f.time, reason=f.reason) for f in bad if f.reason is Reason.TOO_MANY_MISSED]
+    return [*beyond, *counted[-(MISSED_KEPT - len(beyond)) :]]
+
+
+def _upcoming(s: Snapshot, last: datetime, limit: int) -> tuple[datetime, ...]:
+    plan = _plan(s)
+    since = s.now - timedelta(seconds=s.schedule.spec.jitter_seconds)
+    slots = (slot.at for slot in plan.after(since) if slot.fires and slot.at > s.now and slot.time > last)
+    return tuple(islice(slots, limit))
 
 
 def _not_ready(s: Snapshot, reason: Reason, message: str) -> Decision:
@@ -372,18 +327,8 @@ def _active(s: Snapshot) -> tuple[ActiveItem, ...]:
     return tuple(sorted(items, key=lambda item: (item.scheduled_at, item.name)))[-ACTIVE_KEPT:]
 
 
-def scheduled_at(child: ActivityItem) -> datetime | None:
-    """Nominal instant of a firing's item; None when the annotation was tampered with."""
-    try:
-        at = datetime.fromisoformat(child.metadata.annotations.get(names.ANNOTATION_SCHEDULED_AT, ""))
-    except ValueError:
-        return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
 def _beyond_history(s: Snapshot) -> tuple[DeleteItem, ...]:
     """Finished items beyond the limits, the oldest first; only those whose history is stored and instant is decided."""
-    recorded = s.status.last_schedule_time
     limits = s.schedule.spec.history_limits
     ended: dict[bool, list[tuple[datetime, ActivityItem]]] = {True: [], False: []}
     for child in s.children:
@@ -393,7 +338,7 @@ def _beyond_history(s: Snapshot) -> tuple[DeleteItem, ...]:
     beyond: list[DeleteItem] = []
     for succeeded, limit in ((True, limits.succeeded), (False, limits.failed)):
         ranked = sorted(ended[succeeded], key=lambda pair: pair[0], reverse=True)
-        for at, child in ranked[limit:]:
-            if child.status.archived_at and recorded and at <= recorded:
+        for _, child in ranked[limit:]:
+            if child.status.archived_at and is_recorded(s.schedule, child):
                 beyond.append(DeleteItem(child.metadata.namespace, child.metadata.name, child.metadata.uid))
     return tuple(beyond)

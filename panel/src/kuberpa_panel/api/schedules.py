@@ -36,9 +36,10 @@ class ScheduleRow(Model):
 def row_of(schedule: Schedule) -> ScheduleRow:
     """What a list shows of a schedule."""
     spec, status = schedule.spec, schedule.status
-    action = spec.action.activity.spec
+    first = spec.action.activity or (spec.action.sequence.steps[0] if spec.action.sequence else None)
+    action = first.spec if first is not None else None
     annotations = schedule.metadata.annotations
-    labels = action.robot_selector.match_labels if action.robot_selector else {}
+    labels = action.robot_selector.match_labels if action and action.robot_selector else {}
     anywhere = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "any robot"
     return ScheduleRow(
         uid=schedule.metadata.uid,
@@ -48,8 +49,8 @@ def row_of(schedule: Schedule) -> ScheduleRow:
         time_zone=spec.time_zone,
         suspended=spec.suspend,
         concurrency_policy=spec.concurrency_policy,
-        definition=action.definition,
-        target=action.robot_ref.name if action.robot_ref else anywhere,
+        definition=action.definition if action else "",
+        target=action.robot_ref.name if action and action.robot_ref else anywhere,
         ready=next((c for c in status.conditions if c.type == ScheduleCondition.READY), None),
         last=status.last_schedule_time,
         next=status.next_schedule_times,
