@@ -174,7 +174,7 @@ RULES: Final[tuple[Rule[Snapshot], ...]] = (
     never_fires,
     rest,
 )
-FIRING: Final = frozenset({advance, run_now, unbuffer, backfill, fire})
+FIRING: Final[tuple[Rule[Snapshot], ...]] = (advance, run_now, unbuffer, backfill, fire)
 """Rules that create items."""
 
 
