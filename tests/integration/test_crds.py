@@ -111,7 +111,7 @@ REFUSED: list[tuple[str, Body, str, str]] = [
         "spec.action",
         "exactly one of activity and sequence must be set",
     ),
-    ("Calendar", {"holidays": {"country": "Russia"}}, "spec.holidays.country", "must be the ISO 3166 code"),
+    ("Calendar", {"holidays": {"country": "ru"}}, "spec.holidays.country", "must be the ISO 3166 code"),
     (
         "Calendar",
         {"holidays": {"country": "DE", "subdivision": "B-Y"}},

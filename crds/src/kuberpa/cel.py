@@ -308,7 +308,7 @@ RULES["Calendar"] = {
     "": (name_at_most(ROBOT_NAME_MAX),),
     "spec": (
         Rule(
-            rule="!has(self.holidays.subdivision) || self.holidays.subdivision == '' || "
+            rule="!has(self.holidays) || !has(self.holidays.subdivision) || self.holidays.subdivision == '' || "
             "(has(self.holidays.country) && self.holidays.country != '')",
             message="needs holidays.country",
             field="holidays",

@@ -307,7 +307,7 @@ class Reconciler:
 
 
 REREAD: Final = "reread"
-FIRING: Final = frozenset(rule_name(rule) for rule in (*schedule.FIRING, workqueue.scale))
+FIRING: Final = frozenset({*map(rule_name, schedule.FIRING), rule_name(workqueue.scale)})
 """Rules that create items, which a new leader follows only after it has read the object."""
 REFUSED: Final = timedelta(seconds=60)
 """How long a trigger whose ActivityItem was refused for good makes no other."""
