@@ -1,6 +1,7 @@
 """The REST API and what it shares with the pages: queries, actions, identity, rights."""
 
+from kuberpa_panel.api.queues import direct as queue_calls
 from kuberpa_panel.api.queues import router as queues
 from kuberpa_panel.api.routes import router
 
-__all__ = ["queues", "router"]
+__all__ = ["queue_calls", "queues", "router"]

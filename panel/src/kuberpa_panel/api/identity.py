@@ -26,7 +26,7 @@ async def identify(access: Access, token: str) -> User:
     Raises TokenRefusedProblem for a token that is not accepted or belongs to a part of the cluster itself, and
     UnavailableProblem when the API server cannot answer. The token goes nowhere else.
     """
-    if not token or len(token) > MAX_TOKEN_CHARS or not token.isascii() or any(c.isspace() for c in token):
+    if not token or len(token) > MAX_TOKEN_CHARS or not token.isascii() or token.split() != [token]:
         raise TokenRefusedProblem("This is not a Kubernetes token: paste the whole token, and nothing else.")
     try:
         user = await access.review_token(token)

@@ -44,12 +44,15 @@ from kuberpa.queueing import (
 from kuberpa.workqueue import WorkQueue, WorkQueueSpec, WorkQueueStatus
 from kuberpa_panel.api.access import Scope
 from kuberpa_panel.api.context import context_of
+from kuberpa_panel.api.direct import DirectRoute
 from kuberpa_panel.api.guards import Allowed, SignedIn, Visible, guarded
 from kuberpa_panel.api.problems import NotFoundProblem
 from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.queues.interface import Queues
 
 router = APIRouter(prefix="/api/v1/queues", tags=["queues"])
+direct = APIRouter(prefix="/api/v1/queues", tags=["queues"], route_class=DirectRoute)
+"""What robots call; included before everything else."""
 
 PATH: Final = "/{namespace}/{name}"
 ITEM: Final = PATH + "/items/{item}"
@@ -101,25 +104,7 @@ async def get_queue(
     return row_of(queue)
 
 
-@router.post(PATH + "/items", status_code=201, summary="Add an item", response_model=Added)
-async def add_item(
-    request: Request, namespace: str, name: str, viewer: Acting, idempotency_key: IdempotencyKey = None
-) -> Response:
-    """Takes `create workqueues/items`. The body is an AddItem."""
-    wanted = await _read(request, AddItem, idempotency_key=idempotency_key)
-    return _json(await _queues(request).add(viewer.user, namespace, name, wanted), 201)
-
-
-@router.post(PATH + "/items/bulk", summary="Add many items", response_model=AddedItems)
-async def add_items(
-    request: Request, namespace: str, name: str, viewer: Acting, idempotency_key: IdempotencyKey = None
-) -> Response:
-    """Takes `create workqueues/items`. 10,000 rows; each wrong one is named, and with allOrNothing keeps all out."""
-    wanted = await _read(request, AddItems, idempotency_key=idempotency_key)
-    return _json(await _queues(request).add_many(viewer.user, namespace, name, wanted))
-
-
-@router.post(PATH + "/take", summary="Take an item", response_model=Taken)
+@direct.post(PATH + "/take", summary="Take an item", response_model=Taken)
 async def take_item(
     request: Request, namespace: str, name: str, viewer: Acting, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -143,37 +128,55 @@ async def take_item(
         gone.cancel()
 
 
-@router.post(ITEM + "/renew", summary="Renew a lease", response_model=Lease)
-async def renew_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
-    """Takes `take workqueues/items`. `stop` in the answer asks for the item back."""
-    return _json(await _queues(request).renew(viewer.user, namespace, name, await _read(request, Renew, id=item)))
-
-
-@router.post(ITEM + "/progress", summary="Report progress", response_model=Lease)
-async def progress_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
-    """Takes `take workqueues/items`."""
-    return _json(await _queues(request).progress(viewer.user, namespace, name, await _read(request, Progress, id=item)))
-
-
-@router.post(ITEM + "/complete", summary="Complete an item", response_model=Settled)
+@direct.post(ITEM + "/complete", summary="Complete an item", response_model=Settled)
 async def complete_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
     """Takes `take workqueues/items`. Repeated under the same token it is answered the same."""
     return _json(await _queues(request).complete(viewer.user, namespace, name, await _read(request, Complete, id=item)))
 
 
-@router.post(ITEM + "/fail", summary="Fail an item", response_model=Settled)
+@direct.post(PATH + "/items", status_code=201, summary="Add an item", response_model=Added)
+async def add_item(
+    request: Request, namespace: str, name: str, viewer: Acting, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Takes `create workqueues/items`. The body is an AddItem."""
+    wanted = await _read(request, AddItem, idempotency_key=idempotency_key)
+    return _json(await _queues(request).add(viewer.user, namespace, name, wanted), 201)
+
+
+@direct.post(PATH + "/items/bulk", summary="Add many items", response_model=AddedItems)
+async def add_items(
+    request: Request, namespace: str, name: str, viewer: Acting, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Takes `create workqueues/items`. 10,000 rows; each wrong one is named, and with allOrNothing keeps all out."""
+    wanted = await _read(request, AddItems, idempotency_key=idempotency_key)
+    return _json(await _queues(request).add_many(viewer.user, namespace, name, wanted))
+
+
+@direct.post(ITEM + "/renew", summary="Renew a lease", response_model=Lease)
+async def renew_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
+    """Takes `take workqueues/items`. `stop` in the answer asks for the item back."""
+    return _json(await _queues(request).renew(viewer.user, namespace, name, await _read(request, Renew, id=item)))
+
+
+@direct.post(ITEM + "/progress", summary="Report progress", response_model=Lease)
+async def progress_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
+    """Takes `take workqueues/items`."""
+    return _json(await _queues(request).progress(viewer.user, namespace, name, await _read(request, Progress, id=item)))
+
+
+@direct.post(ITEM + "/fail", summary="Fail an item", response_model=Settled)
 async def fail_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
     """Takes `take workqueues/items`. The queue decides whether there is another attempt."""
     return _json(await _queues(request).fail(viewer.user, namespace, name, await _read(request, Fail, id=item)))
 
 
-@router.post(ITEM + "/defer", summary="Hand an item back until a time", response_model=Settled)
+@direct.post(ITEM + "/defer", summary="Hand an item back until a time", response_model=Settled)
 async def defer_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
     """Takes `take workqueues/items`. Counts as no attempt."""
     return _json(await _queues(request).defer(viewer.user, namespace, name, await _read(request, Defer, id=item)))
 
 
-@router.post(ITEM + "/release", summary="Hand an item back", response_model=Settled)
+@direct.post(ITEM + "/release", summary="Hand an item back", response_model=Settled)
 async def release_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
     """Takes `take workqueues/items`. Counts as no attempt."""
     return _json(await _queues(request).release(viewer.user, namespace, name, await _read(request, Release, id=item)))
@@ -199,13 +202,13 @@ async def delete_item(request: Request, namespace: str, name: str, item: str, vi
     return _json(await _queues(request).delete(viewer.user, namespace, name, item))
 
 
-@router.post(PATH + "/requeue", summary="Requeue items", response_model=BulkChange)
+@direct.post(PATH + "/requeue", summary="Requeue items", response_model=BulkChange)
 async def requeue_items(request: Request, namespace: str, name: str, viewer: Acting) -> Response:
     """Takes `requeue workqueues/items`. Ended items that match become New, with all their attempts."""
     return _json(await _queues(request).requeue(viewer.user, namespace, name, await _read(request, Requeue)))
 
 
-@router.post(PATH + "/redrive", summary="Redrive items", response_model=BulkChange)
+@direct.post(PATH + "/redrive", summary="Redrive items", response_model=BulkChange)
 async def redrive_items(request: Request, namespace: str, name: str, viewer: Acting) -> Response:
     """Takes `requeue workqueues/items`, and `create workqueues/items` on each queue that receives items."""
     return _json(await _queues(request).redrive(viewer.user, namespace, name, await _read(request, Redrive)))

@@ -8,9 +8,12 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from kuberpa_panel.queues.store import GRANTS, Grant
+
+FIRST_REACH: Final = 5
+"""Robots for whom items are asked first: a single add should not cost the terms of a hundred leases."""
 
 Fetch = Callable[[Sequence[Grant]], Awaitable[list[Any]]]
 Return = Callable[[Any], None]
@@ -69,13 +72,14 @@ class Line:
             self._pump = asyncio.create_task(self._serve())
 
     async def _serve(self) -> None:
+        reach = FIRST_REACH
         try:
             while self._maybe and self._places:
                 self._maybe = False
                 if not self._is_open():
                     self._send_away(None)
                     return
-                await self._round()
+                reach = await self._round(reach)
         except Exception as error:  # noqa: BLE001  it belongs to those who wait
             self._send_away(error)
         finally:
@@ -83,9 +87,9 @@ class Line:
             if self._maybe and self._places:
                 self.ring()
 
-    async def _round(self) -> None:
-        """Serve the first in line, as many as there are items for."""
-        size = next(size for size in GRANTS if size <= len(self._places))
+    async def _round(self, reach: int) -> int:
+        """Serve the first in line, as many as there are items for; how many to ask for next."""
+        size = next(size for size in GRANTS if size <= min(len(self._places), reach))
         served = [self._places.popleft() for _ in range(size)]
         try:
             rows = await self._fetch([place.grant for place in served])
@@ -103,6 +107,7 @@ class Line:
             self._send_away(None)
         else:
             self._maybe = True
+        return reach * FIRST_REACH
 
     def _send_away(self, error: Exception | None) -> None:
         """Nothing is there: answer those who do not wait, or everybody when something failed."""

@@ -17,6 +17,7 @@ def mount(app: FastAPI) -> None:
 
     Needs `app.state.session_key` (32 bytes or more) at once and `app.state.services` once requests come.
     """
+    app.include_router(api.queue_calls)
     for module in (signin, home, robots, activities, run, schedules):
         app.include_router(module.router)
     app.include_router(api.router)
