@@ -104,7 +104,7 @@ async def site(cluster: Cluster, folder: Path) -> AsyncIterator[Site]:
         panel = PanelProcess(kubeconfig, url, folder)
         port = free_port()
         command = [sys.executable, "-m", "tests.benchmarks.minimal_queue", plain, str(port)]
-        minimal = subprocess.Popen(command)
+        minimal = subprocess.Popen(command)  # noqa: ASYNC220  started once, at the beginning
         try:
             await panel.start()
             await panel.archive_is("ok")
@@ -257,8 +257,8 @@ async def fill(here: Site, name: str) -> None:
             await connection.execute(
                 "INSERT INTO queue_finished (queue_id, id, state, ready, rank, payload, token, holder, leased_by, "
                 "take_key, priority, reference, reason, error_class, started, application, business, abandoned, "
-                "created_at, created_by, started_at, history) SELECT $1, nextval('queue_item_ids'), 'Succeeded', false, "
-                "0, $2, 1, '', 'bench', '', 0, '', 'Completed', '', 1, 0, 0, 0, clock_timestamp(), 'bench', "
+                "created_at, created_by, started_at, history) SELECT $1, nextval('queue_item_ids'), 'Succeeded', "
+                "false, 0, $2, 1, '', 'bench', '', 0, '', 'Completed', '', 1, 0, 0, 0, clock_timestamp(), 'bench', "
                 "clock_timestamp(), '{}' FROM generate_series(1, 1000000)",
                 number,
                 json.dumps(PAYLOAD),

@@ -1,6 +1,7 @@
 """Work queues over a real database, without an API server: rules are put in by hand, and everybody may everything."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class Office:
 
     def queue(self, name: str = "", **spec: Any) -> str:
         """A WorkQueue with this spec, as the watch would show it."""
-        name = name or f"queue-{next(self.names)}"
+        name = name or f"queue-{uuid.uuid4().hex[:12]}"
         meta = {"name": name, "namespace": NAMESPACE, "uid": name, "resourceVersion": str(next(self.names))}
         self.cache.queues.put({"metadata": meta, "spec": spec})
         return name
