@@ -200,7 +200,7 @@ async def test_a_robot_at_another_replica_is_woken_by_an_add(here: Office, there
 
 
 async def _in_line(replica: Office, count: int) -> bool:
-    return sum(len(line) for line in replica.service._lines.values()) == count
+    return sum(line.length for line in replica.service._lines.values()) == count
 
 
 async def test_idle_robots_in_line_cost_no_queries(here: Office) -> None:
@@ -209,7 +209,7 @@ async def test_idle_robots_in_line_cost_no_queries(here: Office) -> None:
     waiting = [asyncio.create_task(here.take(queue, wait=30, holder=str(n))) for n in range(300)]
     await eventually(lambda: _in_line(here, 300), "all robots being in line")
     asked = []
-    line = next(line for line in here.service._lines.values() if len(line))
+    line = next(line for line in here.service._lines.values() if line.length)
     fetch = line._fetch
 
     async def counted(grants: Any) -> Any:
@@ -231,11 +231,11 @@ async def test_idle_robots_in_line_cost_no_queries(here: Office) -> None:
 
 async def test_a_robot_that_is_gone_when_its_item_comes_gives_it_back(here: Office) -> None:
     queue = here.queue()
-    for _ in range(20):
+    for turn in range(40):
         added = await here.add(queue)
         taking = asyncio.create_task(here.take(queue, wait=5))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        for _ in range(turn % 10):
+            await asyncio.sleep(0)
         taking.cancel()
         await asyncio.gather(taking, return_exceptions=True)
         item = await here.take(queue, wait=5)

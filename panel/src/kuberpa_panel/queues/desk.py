@@ -88,8 +88,11 @@ class Desk:
         return line
 
     def _answer_bell(self, number: int | None) -> None:
-        for line in list(self._lines.values()) if number is None else filter(None, [self._lines.get(number)]):
-            line.ring()
+        if number is None:
+            for line in list(self._lines.values()):
+                line.ring()
+        elif (found := self._lines.get(number)) is not None:
+            found.ring()
 
     def _give_back(self, row: Any) -> None:
         """Return an item whose robot has gone before it had it."""

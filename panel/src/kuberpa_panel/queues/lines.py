@@ -38,7 +38,9 @@ class Line:
         self._maybe = False
         self._pump: asyncio.Task[None] | None = None
 
-    def __len__(self) -> int:
+    @property
+    def length(self) -> int:
+        """Robots that wait. Not `len`: a line without robots must not be false, the one being served needs the bell."""
         return len(self._places)
 
     async def join(self, grant: Grant, seconds: float) -> Any:
