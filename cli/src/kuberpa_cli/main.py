@@ -4,6 +4,7 @@ import typer
 
 from kuberpa_cli.commands import cluster
 from kuberpa_cli.errors import KuberpaError
+from kuberpa_cli.queues import commands as queue_commands
 from kuberpa_cli.schedules import commands as schedules
 from kuberpa_cli.work import commands as work
 from kuberpa_cli.work import robot_commands
@@ -18,6 +19,7 @@ cluster.register(app)
 work.register(app)
 robot_commands.register(app)
 schedules.register(app)
+queue_commands.register(app)
 
 
 def main() -> None:

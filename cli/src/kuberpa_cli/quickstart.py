@@ -109,6 +109,11 @@ def guide(manifests: tuple[Body, ...], panel_url: str) -> str:
     if not told:
         return ""
     lines = ["", "What happens now", *told, "", "Where to look", "  kubectl get robots,activityitems,schedules --watch"]
+    lines += [
+        f"  kuberpa queue show {body['metadata']['name']}; kuberpa queue items {body['metadata']['name']}"
+        for body in ours
+        if body["kind"] == "WorkQueue"
+    ]
     for name in (body["metadata"]["name"] for body in ours if body["kind"] == "ActivityItem"):
         lines += [
             f"  kuberpa logs -f {name}",
@@ -127,6 +132,9 @@ def _story(body: Body) -> str:
             return f"{where} with {packages}" if packages else where
         case "ActivityItem":
             return _work(spec)
+        case "WorkQueue":
+            trigger = spec.get("trigger")
+            return f"worked by up to {trigger.get('max', 1)} of {trigger['activity']['def']}" if trigger else "a queue"
         case "Schedule":
             when = ", ".join(spec["schedules"])
             return f"{when} ({spec.get('timeZone', 'Etc/UTC')}): {_work(spec['action']['activity']['spec'])}"

@@ -1,0 +1,1 @@
+"""Fills a queue of invoices from a CSV export, and posts them one by one."""
