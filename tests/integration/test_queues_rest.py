@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.support.cluster import Cluster
-from tests.support.panel import PanelProcess, World, eventually
+from tests.support.panel import DAY, PanelProcess, World, eventually, now
 
-from kuberpa.client import WORK_QUEUES
+from kuberpa.client import CALENDARS, WORK_QUEUES
 from kuberpa.queueing import MAX_PAYLOAD_BYTES
 
 NAMESPACE = "default"
@@ -200,6 +200,31 @@ async def test_counts_are_projected_into_status(people: dict[str, Person], world
         } and bool(body["status"]["oldestReadyAt"])
 
     await eventually(counted, "the counts")
+
+
+async def test_the_backlog_is_forecast_in_the_working_hours_of_a_calendar(
+    people: dict[str, Person], world: World
+) -> None:
+    admin, worker = people["admin"], people["worker"]
+    today = now().date()
+    days_off = {"ranges": [{"from": str(today - DAY), "to": str(today + 3 * DAY)}]}
+    weekdays = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+    body = {"metadata": {"name": "closed"}, "spec": {"workingDays": weekdays, "holidays": days_off}}
+    await world.cluster.create(CALENDARS, NAMESPACE, body)
+    queue = await made(world, admin, {"calendar": "closed", "sla": {"targetSeconds": 600}})
+    await admin.ok("POST", f"{queue}/items/bulk", {"items": [{"payload": {"n": n}} for n in range(15)]})
+    for _ in range(12):
+        item = (await worker.ok("POST", f"{queue}/take"))["item"]
+        await worker.ok("POST", f"{queue}/items/{item['id']}/complete", {"token": item["lease"]["token"]})
+
+    async def forecast() -> Any:
+        found = (await admin.ok("GET", queue))["status"].get("forecast")
+        return found if found and found["sampled"] >= 12 else None
+
+    made_now = await eventually(forecast, "the forecast", 30)
+    assert made_now["p50At"] <= made_now["p90At"]
+    assert made_now["p50At"][:10] == str(today + 4 * DAY), "the first working day"
+    assert made_now["robotsNeeded"] is None, "no robot works within the target"
 
 
 async def test_an_unknown_queue_is_named(people: dict[str, Person]) -> None:

@@ -197,6 +197,14 @@ class WorkQueueSpec(Model):
     on_failure: Annotated[Chain | None, Field(description="Queue in which each Failed item has a successor.")] = None
     retention: Annotated[Retention, Field(description="How long items stay after their end.")] = Retention()
     sla: Annotated[Sla | None, Field(description="What the queue promises; SLAAtRisk says when it cannot.")] = None
+    calendar: Annotated[
+        Name | None,
+        Field(
+            max_length=253,
+            description="Name of a Calendar in this namespace. Robots work in its working hours alone, so the forecast "
+            "counts no others. Without one, or while it cannot be read, every hour counts.",
+        ),
+    ] = None
     encryption: Annotated[Encryption | None, Field(description="Which fields of the payload are stored encrypted.")] = (
         None
     )

@@ -35,7 +35,7 @@
   resources: [robots]  # patch: start, pause, stop and restart for its own users, and no more: it has no update
   verbs: [get, list, watch, patch]
 - apiGroups: [kuberpa.dev]
-  resources: [schedules, workqueues]
+  resources: [schedules, workqueues, calendars]
   verbs: [list, watch]
 - apiGroups: [kuberpa.dev]
   resources: [activityitems]

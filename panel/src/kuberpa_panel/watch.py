@@ -15,7 +15,19 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from kuberpa.activity import ActivityItem
-from kuberpa.client import ACTIVITY_ITEMS, ROBOTS, SCHEDULES, WORK_QUEUES, ApiError, Body, Cluster, GoneError, Resource
+from kuberpa.calendar import Calendar
+from kuberpa.client import (
+    ACTIVITY_ITEMS,
+    CALENDARS,
+    ROBOTS,
+    SCHEDULES,
+    WORK_QUEUES,
+    ApiError,
+    Body,
+    Cluster,
+    GoneError,
+    Resource,
+)
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
@@ -25,7 +37,7 @@ log = logging.getLogger(__name__)
 RELIST_SECONDS: Final = 300.0
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-T = TypeVar("T", Robot, ActivityItem, Schedule, WorkQueue)
+T = TypeVar("T", Robot, ActivityItem, Schedule, WorkQueue, Calendar)
 
 
 class Change(NamedTuple):
@@ -141,7 +153,7 @@ class _Scope:
 
 
 class WatchCache:
-    """Robots, activity items, schedules and work queues as the API server has them now."""
+    """Robots, activity items, schedules, work queues and calendars as the API server has them now."""
 
     def __init__(self, cluster: Cluster, namespaces: Sequence[str] = ()) -> None:
         self._cluster = cluster
@@ -152,9 +164,10 @@ class WatchCache:
         self.items = Store(ACTIVITY_ITEMS, ActivityItem, self._item_changed)
         self.schedules = Store(SCHEDULES, Schedule, self._publish)
         self.queues = Store(WORK_QUEUES, WorkQueue, self._publish)
+        self.calendars = Store(CALENDARS, Calendar, self._publish)
         self._scopes = [
             _Scope(store, namespace)
-            for store in (self.robots, self.items, self.schedules, self.queues)
+            for store in (self.robots, self.items, self.schedules, self.queues, self.calendars)
             for namespace in (namespaces or (None,))
         ]
 

@@ -11,11 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from kuberpa.client import WORK_QUEUES, ApiError, Cluster, NotFoundError
 from kuberpa.names import timestamp
+from kuberpa.planning import walls
+from kuberpa.planning.calendars import WorkCalendar, resolve
+from kuberpa.planning.errors import PlanError
 from kuberpa.workqueue import Calibration, FailedItems, Forecast, ItemCounts, WorkQueue
 from kuberpa_panel import clock, metrics
+from kuberpa_panel.core import worktime
 from kuberpa_panel.database.pool import ArchiveUnavailableError, Database
 from kuberpa_panel.queues import forecast
 from kuberpa_panel.queues.forecast import Observed
@@ -143,24 +148,44 @@ class Projection:
         if not backlog or not observed.enough:
             return fresh
         robots = max(1, counts.leased, round(worked / RATE_WINDOW_SECONDS))
-        spread = await asyncio.to_thread(forecast.finishing, observed, backlog, robots, number)
-        needed = None
-        if queue.spec.sla is not None:
-            target = float(queue.spec.sla.target_seconds)
-            needed = await asyncio.to_thread(forecast.robots_needed, observed, backlog, target, number)
-        fresh.forecast = Forecast(
-            made_at=now,
-            robots=robots,
-            p50_at=now + timedelta(seconds=spread.p50),
-            p90_at=now + timedelta(seconds=spread.p90),
-            robots_needed=needed,
-            sampled=len(observed.seconds),
-            calibration=await self._calibration(number),
-        )
-        if backlog >= RECORD_BACKLOG_MIN and (recorded_at is None or now - recorded_at >= RECORD):
+        made = await asyncio.to_thread(self._forecast, queue, observed, backlog, robots, number, now)
+        fresh.forecast = made.model_copy(update={"calibration": await self._calibration(number)})
+        if made.p90_at and backlog >= RECORD_BACKLOG_MIN and (recorded_at is None or now - recorded_at >= RECORD):
             await self._record(number, fresh.forecast)
             fresh.recorded_at = now
         return fresh
+
+    def _forecast(  # noqa: PLR0913, PLR0917  what a forecast is made from
+        self, queue: WorkQueue, observed: Observed, backlog: int, robots: int, seed: int, now: datetime
+    ) -> Forecast:
+        calendar, zone = self._calendar(queue)
+        spread = forecast.finishing(observed, backlog, robots, seed)
+        needed = None
+        if queue.spec.sla is not None:
+            target = now + timedelta(seconds=queue.spec.sla.target_seconds)
+            available = worktime.between(calendar, zone, now, target)
+            needed = forecast.robots_needed(observed, backlog, available, seed)
+        return Forecast(
+            made_at=now,
+            robots=robots,
+            p50_at=worktime.after(calendar, zone, now, spread.p50),
+            p90_at=worktime.after(calendar, zone, now, spread.p90),
+            robots_needed=needed,
+            sampled=len(observed.seconds),
+        )
+
+    def _calendar(self, queue: WorkQueue) -> tuple[WorkCalendar | None, ZoneInfo]:
+        """The hours that robots work in; None for all of them, also when the Calendar cannot be read."""
+        namespace, name = queue.metadata.namespace, queue.spec.calendar
+        known = {
+            each.metadata.name: each.spec for each in self._cache.calendars if each.metadata.namespace == namespace
+        }
+        try:
+            if name:
+                return resolve(name, known), walls.parse_zone(known[name].time_zone)
+        except PlanError as error:
+            log.info("the forecast of %s/%s counts every hour: %s", namespace, queue.metadata.name, error)
+        return None, ZoneInfo("Etc/UTC")
 
     async def _totals(self) -> dict[Name, Totals]:
         async with self._database.connection() as connection:
