@@ -35,13 +35,16 @@
   resources: [robots]  # patch: start, pause, stop and restart for its own users, and no more: it has no update
   verbs: [get, list, watch, patch]
 - apiGroups: [kuberpa.dev]
-  resources: [schedules, workqueues, calendars]
+  resources: [schedules]  # patch: run now, pause, resume and backfill for its own users
+  verbs: [list, watch, patch]
+- apiGroups: [kuberpa.dev]
+  resources: [calendars, workqueues]
   verbs: [list, watch]
 - apiGroups: [kuberpa.dev]
   resources: [activityitems]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [kuberpa.dev]
-  resources: [robots/status, activityitems/status, workqueues/status]
+  resources: [robots/status, activityitems/status, schedules/status, workqueues/status]
   verbs: [patch]
 - apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs and stops for its own users
   resources: [robots/run, robots/stop]

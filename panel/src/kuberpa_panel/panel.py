@@ -20,6 +20,7 @@ from kuberpa_panel.archive import ArchiveLoop
 from kuberpa_panel.database import reads
 from kuberpa_panel.database.notifications import Notifications
 from kuberpa_panel.database.pool import Database
+from kuberpa_panel.firings import FiringHistory
 from kuberpa_panel.queues.keeper import Keeper
 from kuberpa_panel.queues.projection import Projection
 from kuberpa_panel.queues.service import QueueService
@@ -86,6 +87,7 @@ async def running(settings: Settings) -> AsyncIterator[Panel]:
             "hub": hub.run,
             "sweep": hub.sweep,
             "archive": ArchiveLoop(cluster, cache, database, ingest).run,
+            "firings": FiringHistory(cluster, cache, database).run,
             "queue rows": queue_rows.run,
             "queue bell": queues.bell.run,
             "queue rules": queues.run,

@@ -3,5 +3,6 @@
 from kuberpa_panel.api.queues import direct as queue_calls
 from kuberpa_panel.api.queues import router as queues
 from kuberpa_panel.api.routes import router
+from kuberpa_panel.api.schedule_routes import router as schedule_router
 
-__all__ = ["queue_calls", "queues", "router"]
+__all__ = ["queue_calls", "queues", "router", "schedule_router"]

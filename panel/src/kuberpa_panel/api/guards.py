@@ -3,6 +3,7 @@
 Allowed("get", "robots")          on the object that the path names
 Visible("list", "robots")         a Scope to filter rows with; refused when it is empty
 MayStop()                         patch activityitems and create robots/stop on the item's robot
+MaySchedule()                     patch schedules and create robots/run on what the schedule runs on
 MayControl()                      patch robots and create robots/stop on the robot that the path names
 Public("why")                     needs no rights, and says why
 SignedIn("why")                   needs no more than a viewer
@@ -17,10 +18,12 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from kuberpa.activity import ActivityItem
+from kuberpa.schedule import Schedule
 from kuberpa_panel.api.access import Scope, allows, require, scope_of
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.problems import NotFoundProblem, Right, forbidden
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
+from kuberpa_panel.services.schedules import robots_of
 
 
 class Guard(ABC):
@@ -129,6 +132,34 @@ class MayControl(ViewerGuard):
         return viewer
 
 
+@dataclass(frozen=True, slots=True)
+class MaySchedule(ViewerGuard):
+    """The rights to change the schedule that the path names: as the admission policy asks for them."""
+
+    async def check(self, context: Context, viewer: Viewer, request: Request) -> Viewer:
+        """The viewer."""
+        namespace, name = request.path_params["namespace"], request.path_params["name"]
+        await require(context.services.access, viewer.user, Right("patch", "schedules", namespace, name))
+        found = context.services.schedules.get(namespace, name)
+        if found is None:
+            raise NotFoundProblem(f"There is no schedule {namespace}/{name}.")
+        for right in schedule_rights(found):
+            await require(context.services.access, viewer.user, right)
+        return viewer
+
+
+def schedule_rights(schedule: Schedule) -> tuple[Right, ...]:
+    """What changing a schedule takes: to patch it, and to run on each robot that it runs on."""
+    meta = schedule.metadata
+    run = (Right("create", "robots/run", meta.namespace, robot) for robot in sorted(robots_of(schedule)))
+    return Right("patch", "schedules", meta.namespace, meta.name), *run
+
+
+async def may_schedule(context: Context, viewer: Viewer, schedule: Schedule) -> bool:
+    """Whether to offer Run now, Pause and Resume."""
+    return all([await allows(context.services.access, viewer.user, right) for right in schedule_rights(schedule)])
+
+
 def control_rights(namespace: str, name: str) -> tuple[Right, ...]:
     """What starting, pausing or stopping a robot takes."""
     return Right("patch", "robots", namespace, name), Right("create", "robots/stop", namespace, name)
@@ -156,7 +187,7 @@ async def may_stop(context: Context, viewer: Viewer, item: ActivityItem) -> bool
 def known_namespaces(context: Context) -> set[str]:
     """Every namespace that has an object of kuberpa."""
     cache = context.services.cache
-    stores = (cache.robots, cache.items, cache.schedules, cache.queues)
+    stores = (cache.robots, cache.items, cache.schedules, cache.calendars, cache.queues)
     return {each.metadata.namespace for store in stores for each in store}
 
 

@@ -1,11 +1,16 @@
 """Schedules as the pages and the API show them."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from kuberpa.meta import Condition
 from kuberpa.model import Instant, Model
-from kuberpa.names import ANNOTATION_CREATED_BY
-from kuberpa.schedule import ActiveItem, Missed, Schedule, ScheduleCondition
+from kuberpa.names import ANNOTATION_CREATED_BY, timestamp
+from kuberpa.reasons import Reason
+from kuberpa.schedule import ActiveItem, Missed, Schedule, ScheduleCondition, ScheduleSpec
+
+RESTING: Final = frozenset({Reason.SUSPENDED, Reason.PAUSED, Reason.PAUSED_ON_FAILURE, Reason.PLAN_COMPLETED})
+"""Why a schedule does not fire although nothing is wrong with it."""
 
 
 class ScheduleRow(Model):
@@ -30,7 +35,7 @@ class ScheduleRow(Model):
     @property
     def is_broken(self) -> bool:
         """Whether it can never fire as it is written."""
-        return self.ready is not None and self.ready.status == "False" and not self.suspended
+        return self.ready is not None and self.ready.status == "False" and self.ready.reason not in RESTING
 
 
 def row_of(schedule: Schedule) -> ScheduleRow:
@@ -45,7 +50,7 @@ def row_of(schedule: Schedule) -> ScheduleRow:
         uid=schedule.metadata.uid,
         namespace=schedule.metadata.namespace,
         name=schedule.metadata.name,
-        expressions=spec.schedules,
+        expressions=_expressions(spec),
         time_zone=spec.time_zone,
         suspended=spec.suspend,
         concurrency_policy=spec.concurrency_policy,
@@ -58,6 +63,11 @@ def row_of(schedule: Schedule) -> ScheduleRow:
         missed=tuple(sorted(status.missed, key=lambda missed: missed.time, reverse=True)),
         created_by=annotations.get(ANNOTATION_CREATED_BY, ""),
     )
+
+
+def _expressions(spec: ScheduleSpec) -> tuple[str, ...]:
+    every = (f"every {spec.every.interval}",) if spec.every else ()
+    return (*spec.schedules, *every, *map(timestamp, spec.at), *spec.rrule.split())
 
 
 def select(schedules: Iterable[Schedule]) -> tuple[ScheduleRow, ...]:

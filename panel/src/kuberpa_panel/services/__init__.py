@@ -2,6 +2,7 @@
 
     services.catalog     Catalog        robots, schedules and definitions, from the watch cache
     services.activities  Activities     live items; create, stop, kill on behalf of a user
+    services.schedules   Schedules      plans and history of schedules; run now, pause, resume, backfill for a user
     services.robots      Robots         start, pause, stop, restart robots on behalf of a user
     services.history     History        what ended, attempts, results: from the archive
     services.output      Output         log lines, live tail, progress
@@ -25,6 +26,7 @@ from kuberpa_panel.services.catalog import Catalog
 from kuberpa_panel.services.history import History
 from kuberpa_panel.services.output import Output
 from kuberpa_panel.services.robots import Robots
+from kuberpa_panel.services.schedules import Schedules
 from kuberpa_panel.watch import WatchCache
 
 
@@ -35,6 +37,7 @@ class Services:
     catalog: Catalog
     activities: Activities
     robots: Robots
+    schedules: Schedules
     history: History
     output: Output
     access: Access
@@ -58,6 +61,7 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
         catalog=Catalog(cache, database),
         activities=Activities(cluster, cache),
         robots=Robots(cluster),
+        schedules=Schedules(cluster, cache, database),
         history=History(database),
         output=Output(database, notifications),
         access=access,

@@ -21,6 +21,7 @@ def mount(app: FastAPI) -> None:
     for module in (signin, home, robots, activities, run, schedules):
         app.include_router(module.router)
     app.include_router(api.router)
+    app.include_router(api.schedule_router)
     app.include_router(api.queues)
     app.mount("/static", Static(), name="static")
     answer = install(app, render_problem)

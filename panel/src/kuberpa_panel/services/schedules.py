@@ -1,0 +1,87 @@
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from kuberpa.client import SCHEDULES, Cluster
+from kuberpa.names import ANNOTATION_ON_BEHALF_OF, timestamp
+from kuberpa.planning.explain import Explained, explain
+from kuberpa.planning.plan import parse
+from kuberpa.schedule import Schedule
+from kuberpa_panel import clock
+from kuberpa_panel.database import firings
+from kuberpa_panel.database.firings import FiringPage
+from kuberpa_panel.database.pool import Database
+from kuberpa_panel.services.access import User
+from kuberpa_panel.watch import WatchCache
+
+log = logging.getLogger(__name__)
+
+
+class PendingRunError(Exception):
+    """Somebody else has asked for a run that has not begun yet."""
+
+
+class Schedules:
+    """Plans and history of schedules, and what users may ask of them."""
+
+    def __init__(self, cluster: Cluster, cache: WatchCache, database: Database) -> None:
+        self._cluster, self._cache, self._database = cluster, cache, database
+
+    def get(self, namespace: str, name: str) -> Schedule | None:
+        """A Schedule of the cluster."""
+        return self._cache.schedules.get(namespace, name)
+
+    def next(self, schedule: Schedule, since: datetime | None, count: int) -> tuple[Explained, ...]:
+        """Its next firings, and what is left out between them. Raises PlanError for a plan that cannot be read."""
+        meta = schedule.metadata
+        calendars = {
+            calendar.metadata.name: calendar.spec
+            for calendar in self._cache.calendars
+            if calendar.metadata.namespace == meta.namespace
+        }
+        plan = parse(schedule.spec, calendars, f"{meta.namespace}/{meta.name}")
+        return tuple(explain(plan, since or clock.now(), count))
+
+    async def firings(self, namespace: str, name: str, **query: Any) -> FiringPage:
+        """What became of its instants, the latest decision first. Raises CursorError, ArchiveUnavailableError."""
+        return await firings.past(self._database, namespace, name, **query)
+
+    async def run_now(self, user: User, schedule: Schedule) -> Schedule:
+        """Fire once more, now. Raises PendingRunError, ApiError."""
+        pending = schedule.spec.run_now
+        if pending is not None and pending != schedule.status.last_run_now:
+            raise PendingRunError(f"the run asked for at {timestamp(pending)} has not begun yet")
+        return await self._change(user, schedule, {"runNow": timestamp(clock.now())}, "run")
+
+    async def pause(self, user: User, schedule: Schedule, note: str, until: datetime | None) -> Schedule:
+        """Fire no more until then, or until somebody resumes it."""
+        pause = {"note": note, "until": None if until is None else timestamp(until)}
+        return await self._change(user, schedule, {"pause": pause}, "pause")
+
+    async def resume(self, user: User, schedule: Schedule) -> Schedule:
+        """End a pause, whatever it came from."""
+        spec = {"suspend": False, "pause": None, "resumedAt": timestamp(clock.now())}
+        return await self._change(user, schedule, spec, "resume")
+
+    async def backfill(self, user: User, schedule: Schedule, begin: datetime, end: datetime, id_: str) -> Schedule:
+        """Fire once more for each instant of a past range."""
+        asked = {"from": timestamp(begin), "to": timestamp(end), "id": id_ or clock.now().strftime("%Y%m%dT%H%M%S")}
+        return await self._change(user, schedule, {"backfill": asked}, "make up for the past")
+
+    async def _change(self, user: User, schedule: Schedule, spec: dict[str, Any], what: str) -> Schedule:
+        meta = schedule.metadata
+        patch = {
+            "metadata": {"uid": meta.uid, "annotations": {ANNOTATION_ON_BEHALF_OF: user.name}},
+            "spec": spec,
+        }
+        body = await self._cluster.merge(SCHEDULES, meta.namespace, meta.name, patch)
+        log.info("%s asked schedule %s/%s to %s", user.name, meta.namespace, meta.name, what)
+        return Schedule.of(body)
+
+
+def robots_of(schedule: Schedule) -> Iterable[str]:
+    """Names of the robots that it runs on; an empty one stands for any robot of the namespace."""
+    action = schedule.spec.action
+    templates = (action.activity,) if action.activity else action.sequence.steps if action.sequence else ()
+    return {each.spec.robot_ref.name if each.spec.robot_ref else "" for each in templates}
