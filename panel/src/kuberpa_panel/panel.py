@@ -62,7 +62,7 @@ class Panel:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Panel]:
+async def running(settings: Settings) -> AsyncIterator[Panel]:  # length: one line a part
     """Start every part; none of them waits for the database or the API server to be there."""
     async with await Cluster.connect(settings.kubeconfig) as cluster:
         cache = WatchCache(cluster, settings.watch_namespaces)
