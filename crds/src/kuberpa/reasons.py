@@ -111,6 +111,8 @@ class Reason(StrEnum):
     # Work queues
     ACCEPTING = "Accepting"
     UNKNOWN_QUEUE = "UnknownQueue"
+    CHAINED_IN_CIRCLE = "ChainedInCircle"
+    INVALID_PAYLOAD_SCHEMA = "InvalidPayloadSchema"
     NOT_PROJECTED = "NotProjected"
     NOT_PAUSED = "NotPaused"
     HOLD = "Hold"

@@ -133,6 +133,20 @@ async def test_ready_names_the_chain_that_leads_nowhere(sim: Simulation) -> None
     assert await condition(sim, "Ready", "archive") == ("Unknown", "NotProjected")
 
 
+async def test_ready_names_the_circle_in_which_queues_are_chained(sim: Simulation) -> None:
+    for name, target in (("a", "b"), ("b", "c"), ("c", "a")):
+        await work_queue(sim, name, onSuccess={"queueRef": {"name": target}})
+    await sim.pass_time(1)
+    assert await condition(sim, "Ready", "a") == ("False", "ChainedInCircle")
+    assert await condition(sim, "Ready", "c") == ("False", "ChainedInCircle")
+
+
+async def test_ready_names_the_place_where_a_payload_schema_is_wrong(sim: Simulation) -> None:
+    await work_queue(sim, payloadSchema={"properties": {"n": {"type": "number?"}}})
+    await project(sim, ready=0)
+    assert await condition(sim, "Ready") == ("False", "InvalidPayloadSchema")
+
+
 async def test_paused_and_the_promise_at_risk_are_conditions(sim: Simulation) -> None:
     await work_queue(sim, paused="HoldAndDrain", sla={"targetSeconds": 30})
     await project(sim, ready=1, oldestReadyAt=START.isoformat())

@@ -1,9 +1,14 @@
 """What to do about one WorkQueue: its conditions, from the counts that the panel projects, and its trigger."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
 
 from kuberpa.activity import ActivityItem
 from kuberpa.meta import Condition, ConditionStatus
@@ -14,8 +19,7 @@ from kuberpa_operator.core.conditions import find, renew
 from kuberpa_operator.core.effects import Announce, Decision, Effect, Rule, earliest, first_of
 from kuberpa_operator.core.trigger import Refusal
 
-MAX_STEPS: Final = 32
-"""Steps of a chain that are followed to find its end."""
+SCHEMA_MESSAGE_CHARS: Final = 500
 Verdict = tuple[ConditionStatus, Reason, str]
 
 
@@ -84,8 +88,12 @@ def _result(s: Snapshot) -> Decision:
 
 
 def _ready(s: Snapshot) -> Verdict:
+    if problem := _schema_problem(json.dumps(s.queue.spec.payload_schema, sort_keys=True)):
+        return ConditionStatus.FALSE, Reason.INVALID_PAYLOAD_SCHEMA, problem
     if problem := _chain_problem(s):
         return ConditionStatus.FALSE, Reason.UNKNOWN_QUEUE, problem
+    if circle := _circle(s):
+        return ConditionStatus.FALSE, Reason.CHAINED_IN_CIRCLE, circle
     if s.queue.status.projected_at is None:
         return ConditionStatus.UNKNOWN, Reason.NOT_PROJECTED, "no panel replica has counted its items yet"
     return ConditionStatus.TRUE, Reason.ACCEPTING, "items are accepted and handed out"
@@ -99,6 +107,35 @@ def _chain_problem(s: Snapshot) -> str:
     for field, name in _targets(spec):
         if name not in others:
             return f"spec.{field}.queueRef.name: there is no WorkQueue {name!r} in this namespace"
+    return ""
+
+
+@lru_cache(maxsize=1024)
+def _schema_problem(text: str) -> str:
+    """Why no payload can be checked, naming the place in spec.payloadSchema; empty when it can."""
+    schema = json.loads(text)
+    if schema is None:
+        return ""
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        path = ".".join(["spec.payloadSchema", *map(str, error.absolute_path)])
+        return f"{path}: {error.message[:SCHEMA_MESSAGE_CHARS]}; items are refused until it is a JSON Schema"
+    return ""
+
+
+def _circle(s: Snapshot) -> str:
+    """The way by which work would come back here; empty when it does not."""
+    home, others = s.queue.metadata.name, s.others or {}
+    ways = [[home, name] for _, name in _targets(s.queue.spec)]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop()
+        if way[-1] == home:
+            return f"queues are chained in a circle: {' → '.join(way)}; work that comes here again is DeadLettered"
+        if way[-1] not in seen and way[-1] in others:
+            seen.add(way[-1])
+            ways += [[*way, name] for _, name in _targets(others[way[-1]])]
     return ""
 
 
