@@ -150,13 +150,19 @@ def through_the_panel(night: Night) -> None:
 
 def a_work_item(night: Night, panel: "Panel") -> None:
     """An item of a work queue comes, is counted in status, and is worked on."""
-    night.apply(manifest("WorkQueue", "letters", {}))
+    work = {"def": "os.command", "input": {"args": [["true"]]}}
+    trigger = {"activity": work, "robotSelector": {"matchLabels": {"nobody": "here"}}}
+    night.apply(manifest("WorkQueue", "letters", {"trigger": trigger}))
     queue = "/api/v1/queues/default/letters"
     eventually(lambda: panel.call("GET", "/api/v1/queues?namespace=default"), "the panel knows the queue")
     panel.call("POST", f"{queue}/items", {"payload": {"to": "Anna"}})
     eventually(
         lambda: night.get("workqueue", "letters").get("status", {}).get("items", {}).get("ready") == 1,
         "the item is counted",
+    )
+    eventually(
+        lambda: night.get("workqueue", "letters")["status"].get("trigger", {}).get("created") == 1,
+        "the trigger answers",
     )
     item = panel.call("POST", f"{queue}/take", {})["item"]
     panel.call("POST", f"{queue}/items/{item['id']}/complete", {"token": item["lease"]["token"]})

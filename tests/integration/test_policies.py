@@ -54,7 +54,9 @@ def policed(installed: Cluster) -> Cluster:
     """A cluster whose policies are enforced, with three ordinary users in the namespace default."""
     verbs = "--verb=get,create,patch,update,delete"
     role, bind = ("create", "role"), ("create", "rolebinding")
-    installed.kubectl(*role, "writes", verbs, "--resource=activityitems.kuberpa.dev,schedules.kuberpa.dev")
+    installed.kubectl(
+        *role, "writes", verbs, "--resource=activityitems.kuberpa.dev,schedules.kuberpa.dev,workqueues.kuberpa.dev"
+    )
     for right in ("run", "stop"):
         resource = f"--resource=robots.kuberpa.dev/{right}"
         installed.kubectl(*role, f"{right}s-mine", "--verb=create", resource, "--resource-name=mine")
@@ -157,6 +159,18 @@ class TestRun:
         )
         assert patch(policed, schedule, {"metadata": {"labels": {"a": "b"}}}, LIMITED.flag).returncode == 0
         assert patch(policed, schedule, {"spec": change}, ADMIN.flag).returncode == 0
+
+    def test_the_author_of_a_queues_trigger_needs_the_right_to_run_on_every_robot(self, policed: Cluster) -> None:
+        trigger = {"activity": {"def": "os.command"}, "robotSelector": {"matchLabels": {"a": "b"}}}
+        queue = created(policed, manifest("WorkQueue", {}), LIMITED.flag)
+        run = patch(policed, queue, {"spec": {"trigger": trigger}}, LIMITED.flag)
+        assert "spec.trigger.robotSelector: user limited may not run" in run.stderr
+        assert "spec.trigger." in create(policed, manifest("WorkQueue", {"trigger": trigger}), LIMITED.flag).stderr
+        assert patch(policed, queue, {"spec": {"trigger": trigger}}, ADMIN.flag).returncode == 0
+        assert patch(policed, queue, {"spec": {"leaseSeconds": 30}}, LIMITED.flag).returncode == 0
+        run = patch(policed, queue, {"spec": {"trigger": {"max": 9}}}, LIMITED.flag)
+        assert "spec.trigger.robotSelector: user limited may not run" in run.stderr
+        assert patch(policed, queue, {"spec": {"trigger": None}}, LIMITED.flag).returncode == 0
 
     def test_a_schedule_is_not_redirected_to_a_robot_that_its_changer_may_not_run(self, policed: Cluster) -> None:
         schedule = created(policed, manifest("Schedule", schedule_of(on("mine"))), LIMITED.flag)

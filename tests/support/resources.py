@@ -19,8 +19,15 @@ SHORTEST: dict[str, Body] = {
     "ActivityItem": SHORTEST_ITEM,
     "Schedule": SHORTEST_SCHEDULE,
     "Calendar": {},
+    "WorkQueue": {},
 }
-PLURALS = {"Robot": "robots", "ActivityItem": "activityitems", "Schedule": "schedules", "Calendar": "calendars"}
+PLURALS = {
+    "Robot": "robots",
+    "ActivityItem": "activityitems",
+    "Schedule": "schedules",
+    "Calendar": "calendars",
+    "WorkQueue": "workqueues",
+}
 
 
 def unique(prefix: str = "t") -> str:

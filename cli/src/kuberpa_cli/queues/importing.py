@@ -17,7 +17,7 @@ from kuberpa_cli.queues.rows import Row
 from kuberpa_cli.work.exits import UsageError
 
 BATCH_ROWS: Final = 1000
-BATCH_BYTES: Final = 4 * 1024 * 1024
+BATCH_BYTES: Final = 3 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
