@@ -1,14 +1,16 @@
-"""The least that a queue over HTTP can be: one table, one statement a request, no rights, no checks, no history."""
+"""The least that a queue can be, over HTTP and over a WebSocket: one table, one statement a request, no rights, no
+checks, no history.
+"""
 
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS minimal (id bigserial PRIMARY KEY, state text NOT NULL DEFAULT 'New', "
@@ -52,8 +54,32 @@ def create_app(url: str) -> FastAPI:
     async def complete(item: int, body: dict[str, Any]) -> dict[str, Any]:
         return {"done": await app.state.pool.execute(COMPLETE, item, body["token"])}
 
+    operations: dict[str, Callable[[Any], Awaitable[Any]]] = {
+        "add": lambda request: add(request["payload"]),
+        "take": lambda _: take(),
+        "complete": lambda request: complete(request["item"], request),
+    }
+
+    @app.websocket("/ws")
+    async def ws(socket: WebSocket) -> None:
+        await socket.accept()
+        with suppress(WebSocketDisconnect):
+            while True:
+                request = json.loads(await socket.receive_text())
+                result = await operations[request["op"]](request)
+                await socket.send_text(json.dumps({"id": request["id"], "result": result}))
+
     return app
 
 
 if __name__ == "__main__":
-    uvicorn.run(create_app(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning", access_log=False)
+    port = int(sys.argv[2])
+    uvicorn.run(
+        create_app(sys.argv[1]),
+        host="127.0.0.1",
+        port=port,
+        log_level="warning",
+        access_log=False,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+    )
