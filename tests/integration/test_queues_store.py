@@ -331,6 +331,32 @@ async def test_secret_fields_are_stored_encrypted_and_clear_for_the_lease_alone(
     await refused(QueueErrorCode.UNAVAILABLE, here.take(other))
 
 
+async def test_what_is_secret_stays_so_in_the_next_queue_and_in_items_that_came_before(here: Office) -> None:
+    plain = here.queue()
+    queue = here.queue(encryption={"fields": ["pin"]}, onSuccess={"queueRef": {"name": plain}})
+    await here.add(queue, {"pin": 1234, "n": 1})
+    await here.complete(queue, await here.take(queue))
+    [row] = await here.sql(
+        "SELECT payload FROM queue_items WHERE queue_id = (SELECT id FROM queues WHERE name = $1)", plain
+    )
+    assert "1234" not in row["payload"]
+    assert (await here.take(plain)).payload == {"pin": 1234, "n": 1}
+    early = await here.add(plain, {"pin": 99})
+    here.queue(plain, encryption={"fields": ["pin"]})
+    assert (await here.get(plain, early)).payload == {"pin": "•••"}
+
+
+async def test_nobody_ends_what_somebody_else_holds(here: Office) -> None:
+    queue = here.queue()
+    await here.add(queue)
+    item = await here.take(queue)
+    for request in (Renew, Progress, Complete, Fail, Release):
+        theirs = request(id=item.id, token=token(item))
+        asked = getattr(here.service, request.__name__.lower())(ANNA, NAMESPACE, queue, theirs)
+        await refused(QueueErrorCode.LEASE_LOST, asked)
+    assert (await here.complete(queue, item)).state is ItemState.SUCCEEDED
+
+
 @pytest.mark.parametrize("key", ["absent", "short"])
 async def test_a_missing_or_weak_key_refuses_items(here: Office, key: str) -> None:
     queue = here.queue(encryption={"fields": ["pin"], "key": key})

@@ -77,3 +77,12 @@ def test_the_description_of_the_api_names_every_answer() -> None:
     assert "/api/v1/activities/{namespace}/{name}/log" in document["paths"]
     assert all(path.startswith("/api/v1/") for path in document["paths"])
     assert "HTTPBearer" in json.dumps(document["components"]["securitySchemes"])
+
+
+def test_the_description_says_what_robots_send() -> None:
+    paths: dict[str, Any] = make_app().openapi()["paths"]
+    queue = "/api/v1/queues/{namespace}/{name}"
+    sent = paths[f"{queue}/items/{{item}}/complete"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert set(sent["properties"]) == {"token", "output"}
+    assert sent["required"] == ["token"]
+    assert "$ref" not in json.dumps(paths[f"{queue}/requeue"]["post"]["requestBody"])

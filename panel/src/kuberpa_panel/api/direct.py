@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,6 +17,26 @@ from kuberpa_panel.api.guards import SignedIn
 from kuberpa_panel.api.viewer import current_viewer
 
 KEY: Final = "idempotency-key"
+Schema = dict[str, Any]
+
+
+def body(model: type[BaseModel], *from_path: str) -> Schema:
+    """What the description says of a body that the handler reads by itself; some fields come from the path."""
+    document = model.model_json_schema(by_alias=True)
+    schema = _written_out(document, document.get("$defs", {}))
+    schema["properties"] = {name: each for name, each in schema["properties"].items() if name not in from_path}
+    schema["required"] = [name for name in schema.get("required", ()) if name not in from_path]
+    return {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+
+
+def _written_out(node: Any, definitions: Schema) -> Any:
+    if isinstance(node, list):
+        return [_written_out(each, definitions) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _written_out(definitions[node["$ref"].rpartition("/")[2]], definitions)
+    return {name: _written_out(each, definitions) for name, each in node.items() if name != "$defs"}
 
 
 class DirectRoute(APIRoute):

@@ -44,7 +44,7 @@ from kuberpa.queueing import (
 from kuberpa.workqueue import WorkQueue, WorkQueueSpec, WorkQueueStatus
 from kuberpa_panel.api.access import Scope
 from kuberpa_panel.api.context import context_of
-from kuberpa_panel.api.direct import DirectRoute
+from kuberpa_panel.api.direct import DirectRoute, body
 from kuberpa_panel.api.guards import Allowed, SignedIn, Visible, guarded
 from kuberpa_panel.api.problems import NotFoundProblem
 from kuberpa_panel.api.viewer import Viewer
@@ -104,7 +104,7 @@ async def get_queue(
     return row_of(queue)
 
 
-@direct.post(PATH + "/take", summary="Take an item", response_model=Taken)
+@direct.post(PATH + "/take", openapi_extra=body(Take), summary="Take an item", response_model=Taken)
 async def take_item(
     request: Request, namespace: str, name: str, viewer: Acting, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -128,13 +128,13 @@ async def take_item(
         gone.cancel()
 
 
-@direct.post(ITEM + "/complete", summary="Complete an item", response_model=Settled)
+@direct.post(ITEM + "/complete", openapi_extra=body(Complete, "id"), summary="Complete an item", response_model=Settled)
 async def complete_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
     """Takes `take workqueues/items`. Repeated under the same token it is answered the same."""
     return _json(await _queues(request).complete(viewer.user, namespace, name, await _read(request, Complete, id=item)))
 
 
-@direct.post(PATH + "/items", status_code=201, summary="Add an item", response_model=Added)
+@direct.post(PATH + "/items", openapi_extra=body(AddItem), status_code=201, summary="Add an item", response_model=Added)
 async def add_item(
     request: Request, namespace: str, name: str, viewer: Acting, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -143,7 +143,7 @@ async def add_item(
     return _json(await _queues(request).add(viewer.user, namespace, name, wanted), 201)
 
 
-@direct.post(PATH + "/items/bulk", summary="Add many items", response_model=AddedItems)
+@direct.post(PATH + "/items/bulk", openapi_extra=body(AddItems), summary="Add many items", response_model=AddedItems)
 async def add_items(
     request: Request, namespace: str, name: str, viewer: Acting, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -152,31 +152,33 @@ async def add_items(
     return _json(await _queues(request).add_many(viewer.user, namespace, name, wanted))
 
 
-@direct.post(ITEM + "/renew", summary="Renew a lease", response_model=Lease)
+@direct.post(ITEM + "/renew", openapi_extra=body(Renew, "id"), summary="Renew a lease", response_model=Lease)
 async def renew_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
     """Takes `take workqueues/items`. `stop` in the answer asks for the item back."""
     return _json(await _queues(request).renew(viewer.user, namespace, name, await _read(request, Renew, id=item)))
 
 
-@direct.post(ITEM + "/progress", summary="Report progress", response_model=Lease)
+@direct.post(ITEM + "/progress", openapi_extra=body(Progress, "id"), summary="Report progress", response_model=Lease)
 async def progress_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
     """Takes `take workqueues/items`."""
     return _json(await _queues(request).progress(viewer.user, namespace, name, await _read(request, Progress, id=item)))
 
 
-@direct.post(ITEM + "/fail", summary="Fail an item", response_model=Settled)
+@direct.post(ITEM + "/fail", openapi_extra=body(Fail, "id"), summary="Fail an item", response_model=Settled)
 async def fail_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
     """Takes `take workqueues/items`. The queue decides whether there is another attempt."""
     return _json(await _queues(request).fail(viewer.user, namespace, name, await _read(request, Fail, id=item)))
 
 
-@direct.post(ITEM + "/defer", summary="Hand an item back until a time", response_model=Settled)
+@direct.post(
+    ITEM + "/defer", openapi_extra=body(Defer, "id"), summary="Hand an item back until a time", response_model=Settled
+)
 async def defer_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
     """Takes `take workqueues/items`. Counts as no attempt."""
     return _json(await _queues(request).defer(viewer.user, namespace, name, await _read(request, Defer, id=item)))
 
 
-@direct.post(ITEM + "/release", summary="Hand an item back", response_model=Settled)
+@direct.post(ITEM + "/release", openapi_extra=body(Release, "id"), summary="Hand an item back", response_model=Settled)
 async def release_item(request: Request, namespace: str, name: str, item: str, viewer: Acting) -> Response:
     """Takes `take workqueues/items`. Counts as no attempt."""
     return _json(await _queues(request).release(viewer.user, namespace, name, await _read(request, Release, id=item)))
@@ -202,13 +204,13 @@ async def delete_item(request: Request, namespace: str, name: str, item: str, vi
     return _json(await _queues(request).delete(viewer.user, namespace, name, item))
 
 
-@direct.post(PATH + "/requeue", summary="Requeue items", response_model=BulkChange)
+@direct.post(PATH + "/requeue", openapi_extra=body(Requeue), summary="Requeue items", response_model=BulkChange)
 async def requeue_items(request: Request, namespace: str, name: str, viewer: Acting) -> Response:
     """Takes `requeue workqueues/items`. Ended items that match become New, with all their attempts."""
     return _json(await _queues(request).requeue(viewer.user, namespace, name, await _read(request, Requeue)))
 
 
-@direct.post(PATH + "/redrive", summary="Redrive items", response_model=BulkChange)
+@direct.post(PATH + "/redrive", openapi_extra=body(Redrive), summary="Redrive items", response_model=BulkChange)
 async def redrive_items(request: Request, namespace: str, name: str, viewer: Acting) -> Response:
     """Takes `requeue workqueues/items`, and `create workqueues/items` on each queue that receives items."""
     return _json(await _queues(request).redrive(viewer.user, namespace, name, await _read(request, Redrive)))
@@ -256,9 +258,9 @@ def _csv(items: list[QueueItem]) -> bytes:
     text = io.StringIO()
     rows = csv.writer(text)
     for item in items:
-        body = json.loads(_dump(item))
-        body["payload"] = json.dumps(body["payload"])
-        rows.writerow([_harmless(str(body.get(column, ""))) for column in COLUMNS])
+        shown = json.loads(_dump(item))
+        shown["payload"] = json.dumps(shown["payload"])
+        rows.writerow([_harmless(str(shown.get(column, ""))) for column in COLUMNS])
     return text.getvalue().encode()
 
 
@@ -283,16 +285,16 @@ async def _read(request: Request, model: type[Model], *, idempotency_key: str | 
     """The body as a model. Raises QueueError naming each wrong field."""
     raw = await request.body()
     try:
-        body = json.loads(raw or b"{}")
+        found = json.loads(raw or b"{}")
     except (ValueError, RecursionError) as error:
         raise QueueError(QueueErrorCode.INVALID, f"The body is not JSON: {str(error)[:200]}") from None
-    if not isinstance(body, dict):
+    if not isinstance(found, dict):
         raise QueueError(QueueErrorCode.INVALID, "The body must be a JSON object.")
-    body |= path
+    found |= path
     if idempotency_key:
-        body["idempotencyKey"] = idempotency_key
+        found["idempotencyKey"] = idempotency_key
     try:
-        return model.model_validate(body)
+        return model.model_validate(found)
     except ValidationError as error:
         errors = tuple(
             FieldProblem(field=".".join(map(str, each["loc"])), message=each["msg"])

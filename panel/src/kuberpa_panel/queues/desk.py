@@ -73,6 +73,9 @@ class Desk:
     def _clear(self, namespace: str, queue: str) -> Any:
         return partial(self._vault.open, place=f"{namespace}/{queue}")
 
+    def _hidden(self, namespace: str, queue: str) -> Any:
+        return partial(self._vault.hide, encryption=self._find(namespace, queue).spec.encryption)
+
     def _line(self, number: int, namespace: str, queue: str) -> Line:
         line = self._lines.get(number)
         if line is None:
@@ -103,16 +106,17 @@ class Desk:
     async def _return_unread(self, row: Any) -> None:
         held = Held(id=str(row["id"]), token=row["token"])
         async with self._database.connection() as connection, connection.transaction():
-            present = await self._held(connection, row["queue_id"], held)
+            present = await self._held(connection, row["queue_id"], held, row["leased_by"])
             if present is not None:
                 await store.hand_back(connection, present, None, row["leased_by"], "TakerGone")
         self.bell.ring(row["queue_id"])
 
     @staticmethod
-    async def _held(connection: Any, number: int, request: Held) -> Any:
-        """The row, locked, if this is the present lease of it."""
+    async def _held(connection: Any, number: int, request: Held, by: str) -> Any:
+        """The row, locked, if this is the present lease of it and the principal's own."""
         row = await store.locked(connection, number, int(request.id))
-        held = row is not None and row["token"] == request.token and row["state"] == ItemState.LEASED
+        held = row is not None and row["token"] == request.token and row["leased_by"] == by
+        held = held and row["state"] == ItemState.LEASED
         return row if held else None
 
     async def _explain(self, number: int, request: Held, same: frozenset[ItemState]) -> Settled:
@@ -124,7 +128,7 @@ class Desk:
         if row["token"] == request.token and row["state"] in same:
             state = ItemState(row["state"])
             return Settled(id=request.id, state=state, reason=row["reason"], due_at=row["due_at"])
-        message = f"is not the present lease of item {request.id}, which is {row['state']} under token {row['token']}"
+        message = f"is not your present lease of item {request.id}, which is {row['state']} under token {row['token']}"
         if row["state"] == ItemState.LEASED:
             message += f", held by {json.dumps(row['holder'] or row['leased_by'])}"
         raise QueueError(

@@ -145,7 +145,7 @@ class QueueService(Desk):
         number, item = await self._number(namespace, queue), int(request.id)
         seconds = request.lease_seconds or found.spec.lease_seconds
         async with self._database.connection() as connection:
-            row = await store.renew(connection, number, item, request.token, seconds)
+            row = await store.renew(connection, number, item, request.token, principal.name, seconds)
         return await self._lease(found, number, request, row)
 
     async def progress(self, principal: User, namespace: str, queue: str, request: Progress) -> Lease:
@@ -154,7 +154,7 @@ class QueueService(Desk):
         number, item = await self._number(namespace, queue), int(request.id)
         body = dumps({"fraction": request.fraction, "message": request.message})
         async with self._database.connection() as connection:
-            row = await store.progress(connection, number, item, request.token, body)
+            row = await store.progress(connection, number, item, request.token, principal.name, body)
         return await self._lease(found, number, request, row)
 
     async def _lease(self, found: WorkQueue, number: int, request: Held, row: Any) -> Lease:
@@ -189,7 +189,7 @@ class QueueService(Desk):
         """End an attempt; None when the token is not the present one."""
         number, spec = await self._number(namespace, queue), self._find(namespace, queue).spec
         async with self._database.connection() as connection, connection.transaction():
-            row = await self._held(connection, number, request)
+            row = await self._held(connection, number, request, principal.name)
             if row is None:
                 return None
             if isinstance(request, Fail):
@@ -217,7 +217,7 @@ class QueueService(Desk):
         await self._enter(principal, "take", namespace, queue)
         number = await self._number(namespace, queue)
         async with self._database.connection() as connection, connection.transaction():
-            row = await self._held(connection, number, request)
+            row = await self._held(connection, number, request, principal.name)
             if row is not None:
                 reason = request.reason or type(request).__name__
                 await store.hand_back(connection, row, until, principal.name, reason)
@@ -247,7 +247,7 @@ class QueueService(Desk):
             row = await store.find(connection, number, reading.item_id(item))
         if row is None:
             raise reading.unknown(queue, item)
-        return item_of(row, namespace, queue, self._vault.hide, history=True)
+        return item_of(row, namespace, queue, self._hidden(namespace, queue), history=True)
 
     async def query(self, principal: User, namespace: str, queue: str, query: ItemQuery) -> ItemPage:
         """A page of items, the newest first."""
@@ -255,7 +255,7 @@ class QueueService(Desk):
         number = await self._number(namespace, queue)
         async with self._database.connection() as connection:
             rows = await reading.page(connection, number, query, reading.cursor_of(query.cursor), query.limit + 1)
-        items = tuple(item_of(row, namespace, queue, self._vault.hide) for row in rows[: query.limit])
+        items = tuple(item_of(row, namespace, queue, self._hidden(namespace, queue)) for row in rows[: query.limit])
         return ItemPage.model_construct(items=items, next_cursor=items[-1].id if len(rows) > query.limit else None)
 
     async def export(
@@ -268,7 +268,8 @@ class QueueService(Desk):
             async with self._database.connection() as connection:
                 rows = await reading.page(connection, number, wanted, before, reading.EXPORT_ROWS)
             if rows:
-                yield [item_of(row, namespace, queue, self._vault.hide, history=True) for row in rows]
+                hidden = self._hidden(namespace, queue)
+                yield [item_of(row, namespace, queue, hidden, history=True) for row in rows]
                 before = rows[-1]["id"]
             if len(rows) < reading.EXPORT_ROWS:
                 return
@@ -285,7 +286,7 @@ class QueueService(Desk):
                 raise reading.unknown(queue, item)
             if row["state"] == ItemState.DELETED:
                 break
-        return item_of(row, namespace, queue, self._vault.hide, history=True)
+        return item_of(row, namespace, queue, self._hidden(namespace, queue), history=True)
 
     async def requeue(self, principal: User, namespace: str, queue: str, request: Requeue) -> BulkChange:
         """Make ended items New again."""

@@ -79,11 +79,13 @@ class Settler:
         One that the target would refuse at its door is not lost: it is DeadLettered there and says why.
         """
         spec = self.spec(namespace, target)
+        # what is secret stays so, whatever the next queue says of its own
+        inherited = self._vault.secrets_of(json.loads(origin["payload"]))
         number = await self._numbers.of(connection, namespace, target)
         why = rules.circle(lineage, target)
         why = f"ChainedInCircle: {why}" if why else _refusal(spec, payload)
         row = NewRow(
-            payload=dumps(self._vault.seal(payload, spec.encryption, f"{namespace}/{target}")),
+            payload=dumps(self._vault.seal(payload, spec.encryption, f"{namespace}/{target}", inherited)),
             created_by=origin["leased_by"] or origin["created_by"],
             rank=rules.rank(spec.ordering, origin["priority"], origin["deadline"]),
             priority=origin["priority"],

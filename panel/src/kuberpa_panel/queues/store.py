@@ -180,6 +180,7 @@ async def complete(connection: Any, done: Sequence[Completion]) -> set[tuple[int
     rows = await connection.fetch(
         f"WITH gone AS (DELETE FROM queue_items AS item USING unnest($1::integer[], $2::bigint[], $3::bigint[], "  # noqa: S608  columns
         "$4::text[], $5::text[]) AS given(q, i, t, who, result) WHERE queue_id = q AND id = i AND token = t "
+        "AND leased_by = who "
         "AND state = 'Leased' RETURNING item.*, who, result) "
         f"INSERT INTO queue_finished ({KEPT}) SELECT queue_id, id, 'Succeeded', false, rank, NULL, token, holder, "
         "leased_by, take_key, priority, deadline, reference, payload, result, 'Completed', '', NULL, progress, "
@@ -194,27 +195,34 @@ async def complete(connection: Any, done: Sequence[Completion]) -> set[tuple[int
     return {(row["queue_id"], row["id"]) for row in rows}
 
 
-async def renew(connection: Any, number: int, item: int, token: int, seconds: int) -> Any:
-    """Move the lease's end; the row, or None when the token is not the present one."""
+async def renew(  # noqa: PLR0913, PLR0917  whose lease of what, and how long
+    connection: Any, number: int, item: int, token: int, by: str, seconds: int
+) -> Any:
+    """Move the lease's end; the row, or None when this is not the principal's present lease."""
     return await connection.fetchrow(
-        "UPDATE queue_items SET due_at = clock_timestamp() + make_interval(secs => $4::integer) "
-        "WHERE queue_id = $1 AND id = $2 AND token = $3 AND state = 'Leased' "
+        "UPDATE queue_items SET due_at = clock_timestamp() + make_interval(secs => $5::integer) "
+        "WHERE queue_id = $1 AND id = $2 AND token = $3 AND leased_by = $4 AND state = 'Leased' "
         "RETURNING token, holder, leased_by, due_at, due_at - clock_timestamp() AS left",
         number,
         item,
         token,
+        by,
         seconds,
     )
 
 
-async def progress(connection: Any, number: int, item: int, token: int, body: str) -> Any:
-    """Note progress; the row, or None when the token is not the present one."""
+async def progress(  # noqa: PLR0913, PLR0917  whose lease of what, and how far
+    connection: Any, number: int, item: int, token: int, by: str, body: str
+) -> Any:
+    """Note progress; the row, or None when this is not the principal's present lease."""
     return await connection.fetchrow(
-        "UPDATE queue_items SET progress = $4 WHERE queue_id = $1 AND id = $2 AND token = $3 AND state = 'Leased' "
+        "UPDATE queue_items SET progress = $5 WHERE queue_id = $1 AND id = $2 AND token = $3 AND leased_by = $4 "
+        "AND state = 'Leased' "
         "RETURNING token, holder, leased_by, due_at, due_at - clock_timestamp() AS left",
         number,
         item,
         token,
+        by,
         body,
     )
 

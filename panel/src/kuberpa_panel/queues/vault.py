@@ -7,9 +7,10 @@ that a row's ciphertext, moved elsewhere in the database, does not open.
 import base64
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
@@ -26,6 +27,7 @@ KEY_MIN_BYTES: Final = 32
 _NONCE: Final = 12
 
 Change = Callable[[str, Any], Any]
+NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Vault:
@@ -34,24 +36,43 @@ class Vault:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def seal(self, payload: dict[str, Any], encryption: Encryption | None, place: str) -> dict[str, Any]:
-        """The payload with its secret fields encrypted. Raises QueueError for a missing key or a forged field."""
+    def seal(
+        self, payload: dict[str, Any], encryption: Encryption | None, place: str, inherited: Mapping[str, str] = NONE
+    ) -> dict[str, Any]:
+        """The payload with its secret fields encrypted: the queue's, and what was secret where it comes from.
+
+        `inherited` names keys by path. Raises QueueError for a missing key or a forged field.
+        """
         if MARK in json.dumps(payload):
             raise QueueError(
                 QueueErrorCode.INVALID,
                 "The item is not valid.",
                 (FieldProblem(field="payload", message=f"must not contain the field {MARK}"),),
             )
-        if encryption is None:
+        keys = dict(inherited)
+        if encryption is not None:
+            keys |= dict.fromkeys(encryption.fields, encryption.key)
+        if not keys:
             return payload
-        cipher = self._cipher(encryption.key)
+        ciphers = {name: self._cipher(name) for name in set(keys.values())}
 
         def encrypt(path: str, value: Any) -> Any:
-            nonce = secrets.token_bytes(_NONCE)
-            text = cipher.encrypt(nonce, json.dumps(value).encode(), f"{place}/{path}".encode())
-            return {MARK: f"{encryption.key}:{base64.b64encode(nonce + text).decode()}"}
+            nonce, name = secrets.token_bytes(_NONCE), keys[path]
+            text = ciphers[name].encrypt(nonce, json.dumps(value).encode(), f"{place}/{path}".encode())
+            return {MARK: f"{name}:{base64.b64encode(nonce + text).decode()}"}
 
-        return _at(payload, encryption.fields, encrypt)
+        return _at(payload, tuple(keys), encrypt)
+
+    def secrets_of(self, payload: dict[str, Any]) -> dict[str, str]:
+        """Keys by the path of each encrypted value."""
+        found: dict[str, str] = {}
+
+        def note(path: str, value: Any) -> Any:
+            found[path] = value[MARK].partition(":")[0]
+
+        if self._has_secrets(payload):
+            _sealed(payload, note)
+        return found
 
     def open(self, payload: dict[str, Any], place: str) -> dict[str, Any]:
         """The payload in clear. Raises QueueError when a key is gone or a value was tampered with."""
@@ -69,9 +90,10 @@ class Vault:
 
         return _sealed(payload, decrypt) if self._has_secrets(payload) else payload
 
-    def hide(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """The payload for people: secret fields are dots."""
-        return _sealed(payload, lambda _, __: HIDDEN) if self._has_secrets(payload) else payload
+    def hide(self, payload: dict[str, Any], encryption: Encryption | None = None) -> dict[str, Any]:
+        """The payload for people: secret fields are dots, also those that came before the queue had them encrypted."""
+        shown: dict[str, Any] = _sealed(payload, _dots) if self._has_secrets(payload) else payload
+        return shown if encryption is None else _at(shown, encryption.fields, _dots)
 
     @staticmethod
     def _has_secrets(payload: dict[str, Any]) -> bool:
@@ -113,6 +135,10 @@ def _sealed(value: Any, change: Change, path: str = "") -> Any:
     if isinstance(value, dict):
         return {key: _sealed(each, change, f"{path}.{key}".lstrip(".")) for key, each in value.items()}
     return value
+
+
+def _dots(_path: str, _value: Any) -> str:
+    return HIDDEN
 
 
 def _is_sealed(value: Any) -> bool:
