@@ -169,6 +169,9 @@ def test_the_shortest_robot_is_complete(crds: Cluster) -> None:
         "runtime": {"linuxPod": {"image": "ghcr.io/kuberpa/robot-agent:0.1.0"}},
         "concurrency": 1,
         "asyncConcurrency": 16,
+        "desiredState": "Running",
+        "stop": {"mode": "Safe", "gracePeriodSeconds": 300},
+        "control": "Auto",
     }
 
 

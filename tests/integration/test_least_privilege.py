@@ -145,7 +145,20 @@ def through_the_panel(night: Night) -> None:
             lambda phase=phase: night.get("robot", "worker")["status"]["phase"] == phase,  # type: ignore[misc]
             f"the robot is {phase}",
         )
+    a_fleet(night, panel)
     a_work_item(night, panel)
+
+
+def a_fleet(night: Night, panel: "Panel") -> None:
+    """A fleet makes a robot, and ends it when the panel scales it down."""
+    labels = {"team": "few"}
+    template = {"metadata": {"labels": labels}, "spec": {"runtime": {"linuxPod": {}}}}
+    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    night.apply(manifest("RobotFleet", "few", spec))
+    eventually(lambda: night.get("robotfleet", "few").get("status", {}).get("readyReplicas") == 1, "a robot is made")
+    eventually(lambda: panel.call("GET", "/api/v1/fleets?namespace=default"), "the panel knows the fleet")
+    panel.call("POST", "/api/v1/fleets/default/few/scale", {"replicas": 0})
+    eventually(lambda: not night.get("robot", "few-0"), "the robot is gone")
 
 
 def a_work_item(night: Night, panel: "Panel") -> None:
@@ -225,6 +238,7 @@ def audited(cluster: Cluster, account: str) -> Iterator[tuple[Right, int]]:
 VIRTUAL = {
     Right("kuberpa.dev", "robots/run", "create"),
     Right("kuberpa.dev", "robots/stop", "create"),
+    Right("kuberpa.dev", "robots", "update"),
 }
 """Asked about by the admission policies on behalf of the account, so never in the audit log."""
 

@@ -62,7 +62,10 @@ def policed(installed: Cluster) -> Cluster:
         installed.kubectl(*role, f"{right}s-mine", "--verb=create", resource, "--resource-name=mine")
         installed.kubectl(*bind, f"{right}s-mine", f"--role={right}s-mine", f"--user={LIMITED.name}")
     installed.kubectl(*bind, "writes", "--role=writes", f"--user={LIMITED.name}")
-    installed.kubectl(*role, "patches", "--verb=get,patch", "--resource=robots.kuberpa.dev")
+    fleets = "--resource=robots.kuberpa.dev,robotfleets.kuberpa.dev"
+    installed.kubectl(*role, "patches", "--verb=get,patch", fleets)
+    installed.kubectl(*role, "fleets", "--verb=create", "--resource=robotfleets.kuberpa.dev")
+    installed.kubectl(*bind, "fleets", "--role=fleets", f"--user={PATCHES.name}")
     for user in (LIMITED, PATCHES):
         installed.kubectl(*bind, f"patches-{user.name}", "--role=patches", f"--user={user.name}")
     installed.kubectl(*bind, "operates", "--clusterrole=kuberpa-operate", f"--user={OPERATES.name}")
@@ -239,6 +242,42 @@ class TestControl:
         assert patch(policed, robot, {"spec": {"desiredState": "Paused"}}, f"--as={PANEL}").returncode == 0
         run = patch(policed, robot, {"spec": {"packages": ["evil==1"]}}, f"--as={PANEL}")
         assert "may change only desiredState" in run.stderr
+
+
+class TestFleet:
+    def test_whoever_makes_robots_by_a_fleet_must_be_allowed_to_make_robots(self, policed: Cluster) -> None:
+        fleet = manifest("RobotFleet")
+        assert "the verb create on robots" in create(policed, fleet, PATCHES.flag).stderr
+        made = created(policed, fleet, ADMIN.flag)
+        change = {"spec": {"template": {"spec": {"packages": ["evil==1"]}}}}
+        assert "the verb create on robots" in patch(policed, made, change, PATCHES.flag).stderr
+        assert patch(policed, made, {"spec": {"replicas": 2}}, PATCHES.flag).returncode == 0
+        assert patch(policed, made, change, ADMIN.flag).returncode == 0
+
+    @pytest.mark.parametrize(
+        ("spec", "words"),
+        [
+            ({"selector": {"matchLabels": {"team": "y"}}}, "all of which are in spec.template.metadata.labels"),
+            ({"selector": {}}, "must have matchLabels"),
+            ({"minIdle": 1}, "must be set with minIdle or queueRef"),
+            ({"replicas": 3, "maxReplicas": 2}, "must be at most spec.maxReplicas"),
+            ({"replicas": 2001}, "replicas"),
+            ({"template": {"metadata": {"labels": {"team": "x"}}, "spec": {"runtime": {}}}}, "exactly one of"),
+        ],
+        ids=str,
+    )
+    def test_a_fleet_that_could_not_work_is_refused(self, policed: Cluster, spec: Body, words: str) -> None:
+        fleet = manifest("RobotFleet")
+        fleet["spec"] = {**fleet["spec"], **spec}
+        assert words in create(policed, fleet, ADMIN.flag, "--dry-run=server").stderr
+
+    def test_which_robots_a_fleet_has_is_not_changed(self, policed: Cluster) -> None:
+        made = created(policed, manifest("RobotFleet"), ADMIN.flag)
+        labels = {"team": "x", "more": "y"}
+        change = {
+            "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}}},
+        }
+        assert "cannot be changed" in patch(policed, made, change, ADMIN.flag).stderr
 
 
 class TestProgram:

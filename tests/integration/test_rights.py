@@ -9,7 +9,7 @@ from tests.support.resources import created, manifest, patch_status, unique
 
 READ = ("get", "list", "watch")
 WRITE = ("create", "update", "patch", "delete")
-KINDS = ("robots", "activityitems", "schedules", "workqueues")
+KINDS = ("robots", "robotfleets", "activityitems", "schedules", "workqueues")
 STATUSES = tuple(f"{kind}/status" for kind in KINDS)
 RIGHTS = ("robots/run", "robots/stop")
 ITEMS = ("get", "list", "create", "take", "requeue", "delete")
@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[tuple[str, str]]] = {
         *product(READ, KINDS),
         ("get", "activityitems/log"),
         *product(WRITE, ["activityitems"]),
+        *product(("get", "update", "patch"), ["robotfleets/scale"]),
         ("patch", "robots"),  # of which the policy kuberpa-control leaves the lifecycle alone
         *product(["create"], RIGHTS),
         *product(set(ITEMS) - {"take"}, ["workqueues/items"]),
@@ -33,6 +34,7 @@ ALLOWED: dict[str, set[tuple[str, str]]] = {
         *product(READ, KINDS),
         ("get", "activityitems/log"),
         *product(WRITE, KINDS),
+        *product(("get", "update", "patch"), ["robotfleets/scale"]),
         *product(["create"], RIGHTS),
         *product(ITEMS, ["workqueues/items"]),
     },
@@ -41,6 +43,7 @@ ALLOWED: dict[str, set[tuple[str, str]]] = {
 ASKED = (
     *product((*READ, *WRITE), (*KINDS, *STATUSES)),
     *product(["create"], (*RIGHTS, "robots/other")),
+    *product(("get", "update", "patch"), ["robotfleets/scale"]),
     ("get", "activityitems/log"),
     *product(ITEMS, ["workqueues/items"]),
 )
@@ -92,9 +95,8 @@ def test_kuberpas_accounts_read_no_secrets_and_grant_no_rights(installed: Cluste
     user = f"system:serviceaccount:kuberpa-system:{account}"
     forbidden = [
         *product(READ, ["secrets", "configmaps"]),
-        *product(("create", "update"), ["robots", "schedules"]),
-        ("patch", "schedules"),
-        *([("patch", "robots")] if account == "kuberpa-operator" else []),
+        *product(("create", "update", "patch"), ["schedules", "robotfleets"]),
+        *product(("create", "update", "delete"), ["robots"] if account == "kuberpa-panel" else []),
         *product(("update", "patch"), ["pods", "serviceaccounts"]),
         *product(WRITE, ["roles", "rolebindings", "clusterroles", "clusterrolebindings", "secrets", "nodes"]),
         ("create", "serviceaccounts/token"),

@@ -18,6 +18,7 @@ from kuberpa.client import (
     CALENDARS,
     EVENTS,
     PODS,
+    ROBOT_FLEETS,
     ROBOTS,
     SCHEDULES,
     SERVICE_ACCOUNTS,
@@ -45,7 +46,18 @@ START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 NAMESPACE = "default"
 PANEL = "kuberpa-panel-a"
 RESOURCES: dict[str, Resource] = {
-    r.plural: r for r in (ROBOTS, ACTIVITY_ITEMS, SCHEDULES, WORK_QUEUES, CALENDARS, PODS, SERVICE_ACCOUNTS, EVENTS)
+    r.plural: r
+    for r in (
+        ROBOTS,
+        ACTIVITY_ITEMS,
+        SCHEDULES,
+        WORK_QUEUES,
+        CALENDARS,
+        ROBOT_FLEETS,
+        PODS,
+        SERVICE_ACCOUNTS,
+        EVENTS,
+    )
 }
 KINDS = {
     "robots": "Robot",
@@ -53,6 +65,7 @@ KINDS = {
     "schedules": "Schedule",
     "workqueues": "WorkQueue",
     "calendars": "Calendar",
+    "robotfleets": "RobotFleet",
     "pods": "Pod",
 }
 Body = dict[str, Any]

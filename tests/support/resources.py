@@ -20,9 +20,14 @@ SHORTEST: dict[str, Body] = {
     "Schedule": SHORTEST_SCHEDULE,
     "Calendar": {},
     "WorkQueue": {},
+    "RobotFleet": {
+        "selector": {"matchLabels": {"team": "x"}},
+        "template": {"metadata": {"labels": {"team": "x"}}, "spec": SHORTEST_ROBOT},
+    },
 }
 PLURALS = {
     "Robot": "robots",
+    "RobotFleet": "robotfleets",
     "ActivityItem": "activityitems",
     "Schedule": "schedules",
     "Calendar": "calendars",

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kuberpa.activity import FINAL_PHASES, ActivityItemSpec, ActivityPhase
 from kuberpa.dates import SPAN_PATTERN, TIME_PATTERN
+from kuberpa.fleet import FLEET_NAME_MAX
 from kuberpa.lifecycle import TRANSITIONS
 from kuberpa.names import ROBOT_NAME_MAX
 from kuberpa.workqueue import QUEUE_NAME_MAX
@@ -186,6 +187,19 @@ def _template(path: str) -> dict[str, tuple[Rule, ...]]:
     }
 
 
+_ROBOT: Final[dict[str, tuple[Rule, ...]]] = {
+    "spec.runtime": (exactly_one_of("windowsPod", "linuxPod", example="runtime: {linuxPod: {}}"),),
+    "spec.packages[]": (_NO_CREDENTIALS,),
+    "spec.program": (
+        Rule(
+            rule="self.command[0] != ''",
+            message="must begin with the program, for example [python3, -m, invoices]",
+            field="command",
+        ),
+    ),
+}
+"""Below a Robot, and below the template of a fleet."""
+
 RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
     "Robot": {
         "": (
@@ -198,15 +212,34 @@ RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
                 forbids=True,
             ),
         ),
-        "spec.runtime": (exactly_one_of("windowsPod", "linuxPod", example="runtime: {linuxPod: {}}"),),
-        "spec.packages[]": (_NO_CREDENTIALS,),
-        "spec.program": (
+        **_ROBOT,
+    },
+    "RobotFleet": {
+        "": (
+            name_at_most(FLEET_NAME_MAX),
             Rule(
-                rule="self.command[0] != ''",
-                message="must begin with the program, for example [python3, -m, invoices]",
-                field="command",
+                rule="has(self.spec.selector.matchLabels) && self.spec.selector.matchLabels.size() > 0 && "
+                "self.spec.selector.matchLabels.all(key, "
+                "self.spec.template.?metadata.?labels[?key].orValue('') == self.spec.selector.matchLabels[key])",
+                message="must have matchLabels, all of which are in spec.template.metadata.labels too",
+                field="spec.selector",
             ),
         ),
+        "spec": (
+            unchanged("selector", required=True, remedy="make another RobotFleet, which adopts the robots"),
+            Rule(
+                rule="!has(self.maxReplicas) || self.replicas <= self.maxReplicas",
+                message="must be at most spec.maxReplicas",
+                field="replicas",
+            ),
+            Rule(
+                rule="has(self.maxReplicas) || (!has(self.queueRef) && self.minIdle == 0)",
+                message="must be set with minIdle or queueRef: it is how many robots they may make",
+                field="maxReplicas",
+            ),
+        ),
+        "spec.selector.matchExpressions[]": (_REQUIREMENT,),
+        **{f"spec.template.{path}": rules for path, rules in _ROBOT.items()},
     },
     "ActivityItem": {
         "": _FENCE,

@@ -83,6 +83,9 @@ def _version(kind: Kind) -> dict[str, Any]:
         "schema": {"openAPIV3Schema": schema(kind)},
         "additionalPrinterColumns": [column.to_json() for column in kind.columns],
     }
+    if kind.scale:
+        paths = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
+        version["subresources"] = {"status": {}, "scale": {**paths, "labelSelectorPath": ".status.selector"}}
     if kind.selectable:
         version["selectableFields"] = [{"jsonPath": path} for path in kind.selectable]
     return version

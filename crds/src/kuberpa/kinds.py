@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 from kuberpa.activity import ActivityItem
 from kuberpa.calendar import Calendar
+from kuberpa.fleet import RobotFleet
 from kuberpa.model import Model
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
@@ -37,6 +38,8 @@ class Kind:
     columns: tuple[Column, ...]
     selectable: tuple[str, ...] = ()
     """Field selectors; the paths of fields that something is watched or listed by."""
+    scale: bool = False
+    """Whether kubectl scale and autoscalers may set spec.replicas."""
 
     @property
     def name(self) -> str:
@@ -66,6 +69,24 @@ KINDS: Final = (
             _MESSAGE,
         ),
         selectable=(".status.phase",),
+    ),
+    Kind(
+        model=RobotFleet,
+        plural="robotfleets",
+        short_name="rfleet",
+        columns=(
+            Column("Desired", ".status.desired", "Members that are wanted now.", "integer"),
+            Column("Current", ".status.replicas", "Members that exist.", "integer"),
+            Column("Ready", ".status.readyReplicas", "Members that take work.", "integer"),
+            Column("Busy", ".status.busyReplicas", "Members on which something runs.", "integer"),
+            Column("Updated", ".status.updatedReplicas", "Members that are as the template is.", "integer"),
+            Column("Leaving", ".status.leavingReplicas", "Members that are about to go.", "integer"),
+            _AGE,
+            Column("Queue", ".spec.queueRef.name", "Work queue that it scales with.", wide=True),
+            Column("Selector", ".status.selector", "Which Robots are members.", wide=True),
+            Column("Message", '.status.conditions[?(@.type=="Ready")].message', "Why it is so.", wide=True),
+        ),
+        scale=True,
     ),
     Kind(
         model=ActivityItem,

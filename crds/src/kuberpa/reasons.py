@@ -44,6 +44,17 @@ class Reason(StrEnum):
     PROGRAM_STOPPED = "ProgramStopped"
     CRASH_LOOP = "CrashLoop"
 
+    # Fleets
+    FLEET_READY = "FleetReady"
+    FLEET_NOT_READY = "FleetNotReady"
+    FLEET_PROGRESSING = "FleetProgressing"
+    FLEET_SCALED_UP = "FleetScaledUp"
+    FLEET_SCALED_DOWN = "FleetScaledDown"
+    FLEET_UPDATED = "FleetUpdated"
+    MEMBER_REFUSED = "MemberRefused"
+    TOO_MANY_REPLICAS = "TooManyReplicas"
+    WITHIN_LIMITS = "WithinLimits"
+
     # Why an ActivityItem is Pending
     NO_MATCHING_ROBOT = "NoMatchingRobot"
     ROBOT_NOT_FOUND = "RobotNotFound"

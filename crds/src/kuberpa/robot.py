@@ -174,6 +174,9 @@ class PodStatus(Model):
     name: Annotated[str, Field(max_length=253, description="Name of the pod.")]
     uid: Annotated[str, Field(max_length=64, description="UID of the pod; an agent must present it.")]
     node: Annotated[str, Field(max_length=253, description="Node that the pod runs on.")] = ""
+    restarted_at: Annotated[
+        str, Field(max_length=256, description="The wish for a restart that it was made for: the Robot's annotation.")
+    ] = ""
 
 
 class PackagesStatus(Model):

@@ -2,13 +2,16 @@
 
 {{- define "kuberpa.operatorRules" -}}
 - apiGroups: [kuberpa.dev]
-  resources: [robots, schedules, workqueues, calendars]
+  resources: [robotfleets, schedules, workqueues, calendars]
   verbs: [get, list, watch]
+- apiGroups: [kuberpa.dev]  # fleets: their members come, change and go; update is asked for by the admission policies
+  resources: [robots]
+  verbs: [get, list, watch, create, update, patch, delete]
 - apiGroups: [kuberpa.dev]
   resources: [activityitems]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [kuberpa.dev]
-  resources: [robots/status, activityitems/status, schedules/status, workqueues/status, calendars/status]
+  resources: [robots/status, activityitems/status, schedules/status, workqueues/status, calendars/status, robotfleets/status]
   verbs: [patch]
 - apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs and stops for the users of Schedules
   resources: [robots/run, robots/stop]
@@ -38,8 +41,11 @@
   resources: [schedules]  # patch: run now, pause, resume and backfill for its own users
   verbs: [list, watch, patch]
 - apiGroups: [kuberpa.dev]
-  resources: [calendars, workqueues]
+  resources: [robotfleets, calendars, workqueues]
   verbs: [list, watch]
+- apiGroups: [kuberpa.dev]
+  resources: [robotfleets/scale]
+  verbs: [patch]
 - apiGroups: [kuberpa.dev]
   resources: [activityitems]
   verbs: [get, list, watch, create, patch]

@@ -1,5 +1,6 @@
 """Reads the world into snapshots: the only reader. Nothing here waits."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 from kuberpa import names
 from kuberpa.activity import ActivityItem, ActivityPhase
 from kuberpa.calendar import Calendar
+from kuberpa.fleet import RobotFleet
 from kuberpa.robot import Robot, RobotPhase
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
 from kuberpa_operator.adapters.clock import Clock
 from kuberpa_operator.adapters.panels import PanelBook
-from kuberpa_operator.core import activity, calendar, firing, robot_snapshot, trigger, workqueue
+from kuberpa_operator.core import activity, calendar, firing, fleet_snapshot, robot_snapshot, trigger, workqueue
 from kuberpa_operator.core.dispatch import Dispatcher, Seat
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.pod import PodSettings, render_pod
@@ -117,6 +119,29 @@ class Gatherer:
             others=self.world.queue_specs(meta.namespace),
             refusal=refusal,
         )
+
+    def fleet(self, fleet_: RobotFleet) -> fleet_snapshot.Snapshot:
+        """All that matters to a fleet now."""
+        meta, ref = fleet_.metadata, fleet_.spec.queue_ref
+        here = [robot_ for _, robot_ in self.world.robots if robot_.metadata.namespace == meta.namespace]
+        robots = tuple(robot_ for robot_ in here if fleet_snapshot.concerns(fleet_, robot_))
+        return fleet_snapshot.Snapshot(
+            fleet=fleet_,
+            now=self.clock.now(),
+            robots=robots,
+            busy_since=tuple(self._busy_since(robots)),
+            queue=self.world.queues.named((meta.namespace, ref.name)) if ref is not None else None,
+            taken=frozenset(robot_.metadata.name for robot_ in here),
+            setback=self.setbacks.get(meta.uid),
+        )
+
+    def _busy_since(self, robots: Iterable[Robot]) -> Iterator[tuple[str, datetime]]:
+        for robot_ in robots:
+            held = self.dispatcher.held_by((robot_.metadata.namespace, robot_.metadata.name))
+            items = [item for uid in held if (item := self.world.items.get(uid)) is not None]
+            began = [at for item in items if (at := item.status.started_at or item.status.assigned_at) is not None]
+            if held:
+                yield robot_.metadata.uid, min(began, default=self.clock.now())
 
     def forget(self, uid: str) -> None:
         """The object is gone."""

@@ -22,6 +22,7 @@ KINDS: Final = {
     "calendars": "Calendar",
     "schedules": "Schedule",
     "workqueues": "WorkQueue",
+    "robotfleets": "RobotFleet",
 }
 
 

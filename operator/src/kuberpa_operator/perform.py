@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from kuberpa.client import ACTIVITY_ITEMS, PODS, SERVICE_ACCOUNTS, ConflictError, InvalidError, NotFoundError, Resource
+from kuberpa.client import (
+    ACTIVITY_ITEMS,
+    PODS,
+    ROBOTS,
+    SERVICE_ACCOUNTS,
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    Resource,
+)
 from kuberpa.failpoints import Failpoint, reach
 from kuberpa_operator.adapters.api import Api, Body
 from kuberpa_operator.adapters.clock import Clock
@@ -14,10 +23,13 @@ from kuberpa_operator.core.effects import (
     Announce,
     CreateItem,
     CreatePod,
+    CreateRobot,
     DeleteItem,
     DeletePod,
+    DeleteRobot,
     Effect,
     Fire,
+    PatchRobot,
     StopItem,
 )
 
@@ -38,7 +50,7 @@ class Performer:
     metrics: Metrics
     clock: Clock
 
-    async def perform(self, effect: Effect, subject: Subject) -> Change | None:  # noqa: PLR0911  one an effect
+    async def perform(self, effect: Effect, subject: Subject) -> Change | None:  # noqa: C901, PLR0911  one an effect
         """One effect, and the change that the API server answered with. Raises ApiError, NameTakenError."""
         match effect:
             case CreatePod():
@@ -62,6 +74,14 @@ class Performer:
                 return ("ActivityItem", body)
             case StopItem():
                 return await self._stop(effect)
+            case CreateRobot():
+                body = await self._create_owned(ROBOTS, effect.namespace, effect.body, effect.owner_uid)
+                return ("Robot", body)
+            case PatchRobot():
+                return await self._patch_robot(effect)
+            case DeleteRobot():
+                await self._delete(ROBOTS, effect.namespace, effect.name, effect.uid)
+                return None
             case Announce():
                 await self.recorder.record(subject, effect)
                 return None
@@ -90,6 +110,13 @@ class Performer:
         reach(Failpoint.FIRE_AFTER)
         self.metrics.triggered.inc()
         return ("ActivityItem", item)
+
+    async def _patch_robot(self, effect: PatchRobot) -> Change:
+        about = {**effect.patch.get("metadata", {}), "uid": effect.uid}
+        if effect.version:
+            about["resourceVersion"] = effect.version
+        patch = {**effect.patch, "metadata": about}
+        return ("Robot", await self.api.merge(ROBOTS, effect.namespace, effect.name, patch))
 
     async def _stop(self, effect: StopItem) -> Change | None:
         patch = {"metadata": {"uid": effect.uid}, "spec": {"desiredState": effect.wanted}}

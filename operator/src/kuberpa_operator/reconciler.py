@@ -22,8 +22,18 @@ from kuberpa_operator.adapters.api import Api, Body
 from kuberpa_operator.adapters.cluster import NotLeadingError
 from kuberpa_operator.adapters.events import Subject
 from kuberpa_operator.adapters.metrics import Metrics
-from kuberpa_operator.core import activity, calendar, robot, robot_rules, schedule, workqueue
-from kuberpa_operator.core.effects import AddActivity, CreatePod, Decision, Effect, Fire, Kind, rule_name
+from kuberpa_operator.core import activity, calendar, fleet, robot, robot_rules, schedule, workqueue
+from kuberpa_operator.core.effects import (
+    AddActivity,
+    CreatePod,
+    CreateRobot,
+    Decision,
+    Effect,
+    Fire,
+    Kind,
+    PatchRobot,
+    rule_name,
+)
 from kuberpa_operator.core.setback import Setback
 from kuberpa_operator.core.trigger import Refusal
 from kuberpa_operator.perform import NameTakenError, Performer
@@ -155,6 +165,8 @@ class Reconciler:
                 return schedule.decide(self.router.gatherer.schedule(subject))
             case "WorkQueue":
                 return workqueue.decide(self.router.gatherer.queue(subject))
+            case "RobotFleet":
+                return fleet.decide(self.router.gatherer.fleet(subject))
 
     async def _act(self, key: WorkKey, subject: Any, decision: Decision) -> None:
         kind, uid = key
@@ -166,6 +178,8 @@ class Reconciler:
             change = await self._perform(effect, about)
             if change is not None:
                 self.router.observe(*change)
+        if kind == "RobotFleet" and decision.effects:
+            self.router.gatherer.setbacks.pop(uid, None)
         if decision.rule == REPLACED_AFTER_END:
             self._set_back(uid, decision.reason, decision.message)
         if decision.status is not None:
@@ -211,6 +225,8 @@ class Reconciler:
                 self._set_back(uid, reason, str(error) if taken else f"the API server refused the pod: {error}")
             case Fire():
                 self.router.gatherer.refusals.setdefault(uid, {})[effect.instant] = str(error)
+            case CreateRobot() | PatchRobot():
+                self._set_back(uid, Reason.MEMBER_REFUSED, str(error))
             case AddActivity():
                 self._refuse_trigger(uid, str(error))
             case _:

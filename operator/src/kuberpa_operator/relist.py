@@ -10,6 +10,7 @@ from kuberpa.client import (
     CALENDARS,
     LEASES,
     PODS,
+    ROBOT_FLEETS,
     ROBOTS,
     SCHEDULES,
     WORK_QUEUES,
@@ -33,6 +34,7 @@ KINDS: Final[dict[str, tuple[Resource, dict[str, str]]]] = {
     "Calendar": (CALENDARS, {}),
     "Schedule": (SCHEDULES, {}),
     "WorkQueue": (WORK_QUEUES, {}),
+    "RobotFleet": (ROBOT_FLEETS, {}),
 }
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kuberpa.client import ACTIVITY_ITEMS, CALENDARS, ROBOTS, SCHEDULES, WORK_QUEUES, Resource
+from kuberpa.client import ACTIVITY_ITEMS, CALENDARS, ROBOT_FLEETS, ROBOTS, SCHEDULES, WORK_QUEUES, Resource
 from kuberpa.model import Model
 from kuberpa_operator.adapters.api import Api, Body
 from kuberpa_operator.core.effects import Kind
@@ -14,6 +14,7 @@ RESOURCES: Final[dict[Kind, Resource]] = {
     "Schedule": SCHEDULES,
     "WorkQueue": WORK_QUEUES,
     "Calendar": CALENDARS,
+    "RobotFleet": ROBOT_FLEETS,
 }
 UNFENCED: Final = frozenset({"Robot", "WorkQueue"})
 """The panel writes status of the same object all the time, and never a field of the operator's."""

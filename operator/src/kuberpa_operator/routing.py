@@ -14,6 +14,7 @@ from kuberpa.robot import Robot
 from kuberpa_operator.adapters.api import Body
 from kuberpa_operator.core import activity, robot
 from kuberpa_operator.core.effects import Kind
+from kuberpa_operator.core.fleet_snapshot import controller_of
 from kuberpa_operator.core.program import is_program
 from kuberpa_operator.gather import Gatherer, robot_key
 from kuberpa_operator.queue import WorkQueue
@@ -21,11 +22,13 @@ from kuberpa_operator.world import PARENTS, Store
 
 CHILDREN_SETTLE: Final = timedelta(seconds=1)
 """A Schedule's list of active items may lag behind by this much."""
+MEMBERS_SETTLE: Final = timedelta(seconds=0.3)
+"""A RobotFleet looks at what its members do at most this often."""
 BREATH: Final = 100
 """Objects routed before others may run."""
 MAX_FINISHED: Final = 5000
 """Finished and archived items that may stay resident; etcd is no history store."""
-DECIDED: Final[tuple[Kind, ...]] = ("Robot", "ActivityItem", "Calendar", "Schedule", "WorkQueue")
+DECIDED: Final[tuple[Kind, ...]] = ("Robot", "ActivityItem", "Calendar", "Schedule", "WorkQueue", "RobotFleet")
 WorkKey = tuple[Kind, str]
 """Kind and UID."""
 log = logging.getLogger(__name__)
@@ -80,6 +83,7 @@ class Router:
                 self._pod_changed(removed.namespace, removed.robot)
             case "Robot":
                 self._robot_gone((removed.metadata.namespace, removed.metadata.name))
+                self._touch_fleets(removed)
             case "Calendar":
                 self._calendars_changed(removed.metadata.namespace)
             case "ActivityItem":
@@ -103,6 +107,7 @@ class Router:
             "Schedule": world.schedules,
             "WorkQueue": world.queues,
             "Calendar": world.calendars,
+            "RobotFleet": world.fleets,
             "Pod": world.pods,
         }
         return stores[kind]
@@ -136,6 +141,9 @@ class Router:
         self.queue.add((kind, uid))  # type: ignore[arg-type]
         if kind == "Robot" and (robot_ := world.robots.get(uid)) is not None:
             self.reseat(robot_)
+            self._touch_fleets(robot_)
+        if kind == "WorkQueue" and (queue := world.queues.get(uid)) is not None:
+            self._touch_fleets_of(queue.metadata.namespace, queue.metadata.name)
         if kind in PARENTS:
             # what it has recorded now may be deleted now
             self._patiently({child.metadata.uid for child in world.children_of(uid) if child.status.is_final})
@@ -261,6 +269,21 @@ class Router:
             self.queue.add(("Schedule", owner))  # something waits for this
         else:
             self.queue.wake_by(("Schedule", owner), self.gatherer.clock.now() + CHILDREN_SETTLE)
+
+    def _touch_fleets(self, robot_: Robot) -> None:
+        """The fleet whose member it is, or those that could adopt it, look at it: not at each of many at once."""
+        meta = robot_.metadata
+        owner = controller_of(robot_)
+        for uid, each in self.gatherer.world.fleets:
+            free = not owner and each.metadata.namespace == meta.namespace and each.spec.selector.matches(meta.labels)
+            if uid == owner or free:
+                self.queue.wake_by(("RobotFleet", uid), self.gatherer.clock.now() + MEMBERS_SETTLE)
+
+    def _touch_fleets_of(self, namespace: str, queue: str) -> None:
+        for uid, each in self.gatherer.world.fleets:
+            ref = each.spec.queue_ref
+            if each.metadata.namespace == namespace and ref is not None and ref.name == queue:
+                self.queue.add(("RobotFleet", uid), patient=True)
 
     def _touch_queues(self, namespace: str) -> None:
         """A queue came or went that others may send items to."""

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from kuberpa.activity import ActivityItem, ActivityItemStatus
 from kuberpa.calendar import Calendar
+from kuberpa.fleet import RobotFleet
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue, WorkQueueSpec
@@ -99,6 +100,7 @@ class World:
         self.schedules: Store[Schedule] = Store(Schedule.of)
         self.queues: Store[WorkQueue] = Store(WorkQueue.of)
         self.calendars: Store[Calendar] = Store(Calendar.of)
+        self.fleets: Store[RobotFleet] = Store(RobotFleet.of)
         self.pods: Store[Pod] = Store(read_pod)
         self._pods_of: defaultdict[Key, set[str]] = defaultdict(set)
         self._children: defaultdict[str, set[str]] = defaultdict(set)

@@ -19,6 +19,7 @@ from kuberpa.calendar import Calendar
 from kuberpa.client import (
     ACTIVITY_ITEMS,
     CALENDARS,
+    ROBOT_FLEETS,
     ROBOTS,
     SCHEDULES,
     WORK_QUEUES,
@@ -28,6 +29,7 @@ from kuberpa.client import (
     GoneError,
     Resource,
 )
+from kuberpa.fleet import RobotFleet
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 RELIST_SECONDS: Final = 300.0
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-T = TypeVar("T", Robot, ActivityItem, Schedule, WorkQueue, Calendar)
+T = TypeVar("T", Robot, RobotFleet, ActivityItem, Schedule, WorkQueue, Calendar)
 
 
 class Change(NamedTuple):
@@ -165,9 +167,10 @@ class WatchCache:
         self.schedules = Store(SCHEDULES, Schedule, self._publish)
         self.queues = Store(WORK_QUEUES, WorkQueue, self._publish)
         self.calendars = Store(CALENDARS, Calendar, self._publish)
+        self.fleets = Store(ROBOT_FLEETS, RobotFleet, self._publish)
         self._scopes = [
             _Scope(store, namespace)
-            for store in (self.robots, self.items, self.schedules, self.queues, self.calendars)
+            for store in (self.robots, self.items, self.schedules, self.queues, self.calendars, self.fleets)
             for namespace in (namespaces or (None,))
         ]
 

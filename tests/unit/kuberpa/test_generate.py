@@ -107,7 +107,7 @@ def test_every_list_says_how_it_is_merged(kind: Kind) -> None:
     assert keyed == {
         path: ["type"] if path == "status.conditions" else ["name"]
         for path in lists
-        if path in {"status.conditions", "spec.secrets", "spec.program.env"}
+        if path.removeprefix("spec.template.") in {"status.conditions", "spec.secrets", "spec.program.env"}
     }
 
 
@@ -129,6 +129,10 @@ def test_the_schema_defaults_what_the_model_defaults(kind: Kind) -> None:
             "action": {"activity": {"spec": {"robotRef": {"name": "r"}, "def": "os.command"}}},
         },
         "WorkQueue": {},
+        "RobotFleet": {
+            "selector": {"matchLabels": {"team": "x"}},
+            "template": {"metadata": {"labels": {"team": "x"}}, "spec": {"runtime": {"linuxPod": {}}}},
+        },
     }[kind.name]
     served = defaulted(spec, bare)
     assert served != bare
@@ -180,9 +184,15 @@ def test_columns_and_selectors_name_fields_that_exist(kind: Kind) -> None:
 def test_the_kind_is_found_by_its_category_and_short_name(kind: Kind) -> None:
     names = generate.definition(kind)["spec"]["names"]
     assert names["categories"] == ["kuberpa"]
-    assert {"robots": "robot", "activityitems": "ai", "schedules": "sched", "calendars": "cal", "workqueues": "wq"}[
-        kind.plural
-    ] in {
+    known = {
+        "robots": "robot",
+        "robotfleets": "rfleet",
+        "activityitems": "ai",
+        "schedules": "sched",
+        "calendars": "cal",
+        "workqueues": "wq",
+    }
+    assert known[kind.plural] in {
         names["singular"],
         *names["shortNames"],
     }

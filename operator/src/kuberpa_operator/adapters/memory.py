@@ -10,7 +10,7 @@ from kuberpa.client import ConflictError, InvalidError, Listing, NotFoundError, 
 from kuberpa_operator.adapters.api import Body
 from kuberpa_operator.adapters.clock import Clock
 
-WITH_STATUS: Final = frozenset({"robots", "activityitems", "schedules", "calendars", "pods"})
+WITH_STATUS: Final = frozenset({"robots", "robotfleets", "activityitems", "schedules", "calendars", "pods"})
 CHANGEABLE: Final = frozenset({"labels", "annotations", "ownerReferences"})
 """Of metadata: what a patch changes."""
 Watcher = Callable[[str, str, Body], None]

@@ -14,7 +14,7 @@ from kuberpa.activity import DesiredState
 from kuberpa.model import Model
 from kuberpa.reasons import Reason
 
-Kind = Literal["Robot", "ActivityItem", "Schedule", "WorkQueue", "Calendar"]
+Kind = Literal["Robot", "ActivityItem", "Schedule", "WorkQueue", "Calendar", "RobotFleet"]
 Body = dict[str, Any]
 
 
@@ -89,6 +89,35 @@ class StopItem:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateRobot:
+    """Create a member of a RobotFleet. That it exists already is success only under the same owner."""
+
+    namespace: str
+    owner_uid: str
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class PatchRobot:
+    """Change exactly this Robot; with a version only as it was then."""
+
+    namespace: str
+    name: str
+    uid: str
+    patch: Body
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRobot:
+    """Delete exactly this Robot."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """An Event for people: a Warning, or a change of a Robot."""
 
@@ -97,7 +126,19 @@ class Announce:
     message: str
 
 
-Effect = CreatePod | DeletePod | DeleteItem | Fire | AddActivity | CreateItem | StopItem | Announce
+Effect = (
+    CreatePod
+    | DeletePod
+    | DeleteItem
+    | Fire
+    | AddActivity
+    | CreateItem
+    | StopItem
+    | CreateRobot
+    | PatchRobot
+    | DeleteRobot
+    | Announce
+)
 
 
 @dataclass(frozen=True, slots=True)

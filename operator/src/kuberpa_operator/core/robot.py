@@ -22,6 +22,7 @@ from kuberpa.robot_lifecycle import REACHED
 from kuberpa_operator.core.conditions import MESSAGE_CHARS, find, renew
 from kuberpa_operator.core.dispatch import Seat
 from kuberpa_operator.core.effects import Announce, Decision, earliest
+from kuberpa_operator.core.pod import Pod
 from kuberpa_operator.core.program import Verdict, plan
 from kuberpa_operator.core.robot_rules import INSTALLING, READY_RULES, View, look
 from kuberpa_operator.core.robot_snapshot import Snapshot
@@ -79,7 +80,7 @@ def decide(s: Snapshot) -> Decision:
             "phase": former.phase if late else phase,
             "message": former.message if late else view.message[:MESSAGE_CHARS],
             "conditions": _conditions(s, view, program.condition),
-            "pod": PodStatus(name=s.pod.name, uid=s.pod.uid, node=s.pod.node) if s.pod else None,
+            "pod": _pod_status(s.pod) if s.pod else None,
             "activities": former.activities if late else ActivityCounts(running=s.running, queued=s.queued),
             "transition": transition,
             "program": program.status,
@@ -100,6 +101,10 @@ def _counts_due(s: Snapshot, view: View) -> datetime | None:
     if view.rule not in READY_RULES or s.robot.status.phase not in {P.IDLE, P.BUSY} or s.counts_changed_at is None:
         return None
     return s.counts_changed_at + COUNTS_EVERY
+
+
+def _pod_status(pod: Pod) -> PodStatus:
+    return PodStatus(name=pod.name, uid=pod.uid, node=pod.node, restarted_at=pod.restarted_at[:256])
 
 
 def _reached(s: Snapshot, phase: RobotPhase) -> Transition:

@@ -1,7 +1,7 @@
 import logging
 from typing import Any
 
-from kuberpa.client import ROBOTS, Cluster
+from kuberpa.client import ROBOT_FLEETS, ROBOTS, Cluster
 from kuberpa.names import ANNOTATION_ON_BEHALF_OF
 from kuberpa.robot import Robot
 from kuberpa.robot_orders import RobotAction, patch_of
@@ -40,3 +40,9 @@ class Robots:
         body = await self._cluster.merge(ROBOTS, namespace, name, patch)
         log.info("%s asked robot %s/%s to %s%s", user.name, namespace, name, action, " by force" if force else "")
         return Robot.of(body)
+
+    async def scale(self, user: User, namespace: str, name: str, replicas: int) -> None:
+        """Set how many robots a fleet has. Raises NotFoundError, and InvalidError beyond its maxReplicas."""
+        patch = {"spec": {"replicas": replicas}}
+        await self._cluster.merge(ROBOT_FLEETS, namespace, name, patch, subresource="scale")
+        log.info("%s scaled fleet %s/%s to %d", user.name, namespace, name, replicas)

@@ -1,0 +1,89 @@
+"""Fleets through everything that `kuberpa up` starts: kubectl scale, the panel, real and simulated robots."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.benchmarks.fleets import create_fleet, up_and_down
+from tests.support.cluster import Cluster, running
+from tests.support.office import Body, Office, opened
+
+from kuberpa_cli.embedded.cluster import Layer
+
+pytestmark = pytest.mark.timeout(600)
+LABELS = {"team": "clerks"}
+
+
+@pytest.fixture(scope="module")
+def office(stack: Cluster) -> Iterator[Office]:
+    with opened(stack, "fleets") as office:
+        spec = {
+            "replicas": 2,
+            "selector": {"matchLabels": LABELS},
+            "template": {"metadata": {"labels": LABELS}, "spec": {"runtime": {"linuxPod": {}}}},
+        }
+        office.created("RobotFleet", "clerks", spec)
+        try:
+            yield office
+        finally:
+            office.kubectl("delete", "robotfleets", "--all")
+
+
+def robots(office: Office) -> list[str]:
+    return sorted(office.kubectl("get", "robots", "-o", "jsonpath={.items[*].metadata.name}").split())
+
+
+def settled(office: Office, count: int, **more: int) -> Body:
+    """The fleet's status, once all of so many take work and nothing is left to do."""
+    wanted = {"desired": count, "replicas": count, "readyReplicas": count, "updatedReplicas": count, **more}
+
+    def holds(body: Body) -> bool:
+        seen = body["status"].get("observedGeneration", 0) >= body["metadata"]["generation"]
+        return seen and all(body["status"].get(key) == value for key, value in wanted.items())
+
+    try:
+        return dict(office.until("robotfleet", "clerks", holds, f"has {count} robots", 60)["status"])
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{office.kubectl('get', 'robots,pods', '-o', 'wide')}") from None
+
+
+def test_kubectl_scale_makes_and_ends_robots_and_spares_the_one_that_works(office: Office) -> None:
+    assert settled(office, 2)["selector"] == "team=clerks"
+    office.kubectl("scale", "robotfleet", "clerks", "--replicas=3")
+    settled(office, 3)
+    assert robots(office) == ["clerks-0", "clerks-1", "clerks-2"]
+    work = office.item("works", "sleep 600", "clerks-2")
+    office.phase(work, "Running")
+    run = office.kuberpa("fleet", "scale", "clerks", "1", "--wait")
+    assert run.returncode == 0, run.stderr
+    assert robots(office) == ["clerks-2"]
+    assert office.get("activityitem", work)["status"]["phase"] == "Running"
+    office.kubectl("patch", "ai", work, "--type=merge", "-p", '{"spec":{"desiredState":"Kill"}}')
+    assert "clerks" in office.kuberpa("fleet", "ls").stdout
+
+
+def test_a_changed_template_is_rolled_out_with_new_pods(office: Office) -> None:
+    office.kubectl("scale", "robotfleet", "clerks", "--replicas=2")
+    settled(office, 2)
+    before = {name: office.get("robot", name)["status"]["pod"]["uid"] for name in robots(office)}
+    change: dict[str, Any] = {"spec": {"template": {"spec": {"concurrency": 3}}}}
+    office.kubectl("patch", "robotfleet", "clerks", "--type=merge", "-p", json.dumps(change))
+    settled(office, 2)
+    for name, pod in before.items():
+        body = office.get("robot", name)
+        assert (body["spec"]["concurrency"], body["status"]["pod"]["uid"] != pod) == (3, True)
+
+
+def test_a_fleet_takes_its_robots_with_it(office: Office) -> None:
+    office.kubectl("delete", "robotfleet", "clerks")
+    office.kubectl("wait", "--for=delete", "robots", "--all", "--timeout=60s")
+    assert robots(office) == []
+
+
+def test_many_simulated_robots_come_and_go_without_a_trace(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("swarm")
+    with running(folder, frozenset(Layer), agents="simulated") as cluster:
+        create_fleet(cluster)
+        seen = up_and_down(cluster, 40, seconds=120)
+    assert seen.left == ()
