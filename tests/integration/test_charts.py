@@ -220,8 +220,11 @@ def test_helm_installs_upgrades_and_uninstalls(tmp_path: Path, helm: Helm) -> No
         assert "WARNING" not in run.stdout
         key = session_key(cluster)
         assert len(base64.b64decode(key)) >= 32
+        queue_keys = generated(cluster, "kuberpa-queue-keys", "default")
+        assert len(base64.b64decode(queue_keys)) >= 32
         assert helm("upgrade", "kuberpa", CHART, *release, "--set", DATABASE).returncode == 0
         assert session_key(cluster) == key
+        assert generated(cluster, "kuberpa-queue-keys", "default") == queue_keys
         eventually(
             lambda: "unknown field" in create(cluster, unknown_key(), "--dry-run=server").stderr,
             "policies are enforced",
@@ -235,7 +238,11 @@ def test_helm_installs_upgrades_and_uninstalls(tmp_path: Path, helm: Helm) -> No
 
 
 def session_key(cluster: Cluster) -> str:
-    return cluster.kubectl("get", "secret", "kuberpa-session-key", "-n", "kuberpa-system", "-o", "jsonpath={.data.key}")
+    return generated(cluster, "kuberpa-session-key", "key")
+
+
+def generated(cluster: Cluster, secret: str, key: str) -> str:
+    return cluster.kubectl("get", "secret", secret, "-n", "kuberpa-system", "-o", f"jsonpath={{.data.{key}}}")
 
 
 def unknown_key() -> Body:
