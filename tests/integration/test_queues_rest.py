@@ -14,7 +14,7 @@ from tests.support.cluster import Cluster
 from tests.support.panel import DAY, PanelProcess, World, eventually, now
 
 from kuberpa.client import CALENDARS, WORK_QUEUES
-from kuberpa.queueing import MAX_PAYLOAD_BYTES
+from kuberpa.payload import MAX_PAYLOAD_BYTES
 
 NAMESPACE = "default"
 

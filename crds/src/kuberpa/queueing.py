@@ -4,7 +4,6 @@ Every request names the queue beside it: by path in REST, by field on an agent's
 names item and token; a token that is not the item's present one is refused with LeaseLost, whatever was asked.
 """
 
-import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
@@ -13,10 +12,9 @@ from pydantic import AfterValidator, Field
 
 from kuberpa.itemstate import ErrorClass, ItemState
 from kuberpa.model import Instant, Model
+from kuberpa.payload import Output, Payload
 from kuberpa.workqueue import MAX_LEASE_SECONDS
 
-MAX_PAYLOAD_BYTES: Final = 1024 * 1024
-"""Largest payload and largest output, as JSON."""
 MAX_BULK_ROWS: Final = 10_000
 MAX_WAIT_SECONDS: Final = 60
 MAX_CHAIN: Final = 16
@@ -44,18 +42,6 @@ def _zoned(value: datetime) -> datetime:
     return value
 
 
-def _within_limit(value: Any) -> Any:
-    try:
-        size = len(json.dumps(value, separators=(",", ":"), allow_nan=False))
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
-    except (TypeError, ValueError):
-        raise ValueError("must be JSON: objects, arrays, strings, finite numbers, true, false and null") from None
-    if size > MAX_PAYLOAD_BYTES:
-        raise ValueError(f"is {size:,} bytes of JSON; at most {MAX_PAYLOAD_BYTES:,} are accepted: store it as a file")
-    return value
-
-
 When = Annotated[Instant, AfterValidator(_zoned)]
 Text = Annotated[str, AfterValidator(_printable)]
 ItemId = Annotated[str, Field(min_length=1, max_length=18, pattern=r"^[1-9][0-9]*$")]
@@ -63,8 +49,6 @@ ItemId = Annotated[str, Field(min_length=1, max_length=18, pattern=r"^[1-9][0-9]
 Token = Annotated[int, Field(ge=1, le=2**53)]
 Key = Annotated[Text, Field(max_length=200)]
 """An idempotency key: a request that repeats one within a day is answered as the first was, and does nothing."""
-Payload = Annotated[dict[str, Any], AfterValidator(_within_limit)]
-Output = Annotated[Any, AfterValidator(_within_limit)]
 LeaseSeconds = Annotated[int, Field(ge=1, le=MAX_LEASE_SECONDS)]
 Message = Annotated[str, Field(max_length=4096)]
 
