@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
+import asyncpg
 import pytest
 from tests.support.cluster import Cluster
 from tests.support.panel import PanelProcess, database, eventually, now
@@ -20,12 +22,13 @@ ITEMS = 240
 ROBOTS = 8
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def replicas(
-    panel_site: Cluster, panel_kubeconfig: Path, tmp_path: Path
+    panel_site: Cluster, panel_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[PanelProcess, PanelProcess]]:
+    folder = tmp_path_factory.mktemp("replicas")
     async with database(panel_site.postgres_admin_url, panel_site.postgres_url) as url:
-        pair = tuple(PanelProcess(panel_kubeconfig, url, tmp_path, replica=f"queues-{n}") for n in (1, 2))
+        pair = tuple(PanelProcess(panel_kubeconfig, url, folder, replica=f"queues-{n}") for n in (1, 2))
         try:
             for process in pair:
                 await process.start()
@@ -93,7 +96,9 @@ async def test_a_dead_robots_item_goes_to_another_within_its_lease_and_a_second(
     assert (await crew.call(f"/items/{heir['id']}/complete", {"token": heir["lease"]["token"]}))[0] == 200
 
 
-async def test_every_item_succeeds_once_while_replicas_are_killed(crew: Crew, replicas: Any) -> None:
+async def test_every_item_succeeds_once_while_replicas_are_killed_and_the_database_drops_them(
+    panel_site: Cluster, crew: Crew, replicas: Any
+) -> None:
     succeeded: Counter[str] = Counter()
     added: set[str] = set()
 
@@ -115,6 +120,7 @@ async def test_every_item_succeeds_once_while_replicas_are_killed(crew: Crew, re
             await asyncio.sleep(1.2)
             victim = replicas[turn % 2]
             victim.kill()
+            await _drop_connections(panel_site, victim.database_url)
             await victim.start()
 
     work = asyncio.gather(*(producer(n) for n in range(4)), *(robot(n) for n in range(ROBOTS)), killer())
@@ -127,6 +133,16 @@ async def test_every_item_succeeds_once_while_replicas_are_killed(crew: Crew, re
         return {await _counts(crew, process) for process in replicas} == {(0, 0, ITEMS)}
 
     await eventually(projected, "the counts agree")
+
+
+async def _drop_connections(site: Cluster, url: str) -> None:
+    """As a database that restarts: whatever was going on ends without an answer."""
+    connection = await asyncpg.connect(site.postgres_admin_url)
+    try:
+        name = urlsplit(url).path.lstrip("/")
+        await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+    finally:
+        await connection.close()
 
 
 async def _counts(crew: Crew, process: PanelProcess) -> tuple[int, int, int]:
