@@ -7,7 +7,7 @@ from typing import Any
 from tests.browser.conftest import Site
 from tests.support.panel import eventually
 
-from kuberpa.client import CALENDARS, SCHEDULES
+from kuberpa.client import CALENDARS, SCHEDULES, WORK_QUEUES
 from kuberpa.names import timestamp
 from kuberpa_panel.clock import now
 
@@ -127,3 +127,34 @@ async def test_who_may_not_run_what_it_runs_may_not_ask_it_to(site: Site) -> Non
     status, problem = await call(site, "POST", f"{path}/run", user="viewer")
     assert status == 403
     assert problem["missingRight"]["resource"] == "schedules"
+
+
+async def test_work_items_of_a_schedule_are_added_once_or_refused_in_words(site: Site) -> None:
+    await site.seeder.namespace(HOME)
+    schema = {"type": "object", "required": ["a"]}
+    for name, spec in (("takes", {}), ("picky", {"payloadSchema": schema})):
+        await site.seeder.cluster.create(WORK_QUEUES, HOME, {"metadata": {"name": name}, "spec": spec})
+    items = [
+        {**asked, "cause": "Schedule", "time": "2027-03-01T06:00:00Z"}
+        for asked in (
+            {"number": 1, "key": "schedule/x/1"},
+            {"number": 2, "key": "schedule/x/1"},
+            {"number": 3, "key": "schedule/x/2"},
+        )
+    ]
+    status = {"queueItems": items, "queueItemCount": 3}
+    for name in ("takes", "picky"):
+        item = {"queueRef": {"name": name}, "payload": {"b": 1}, "reference": "at-{time}"}
+        await seeded(site, f"feeds-{name}", status, action={"activity": None, "queueItem": item})
+
+    async def said(name: str) -> Any:
+        history = (await site.seeder.cluster.get(SCHEDULES, HOME, f"feeds-{name}"))["status"].get("history", {})
+        return history if history.get("queueItems") == 3 else None
+
+    taken = await eventually(lambda: said("takes"), "the items being added")
+    assert "refused" not in taken
+    _, page = await call(site, "GET", f"/queues/{HOME}/takes/items")
+    assert [item["reference"] for item in page["items"]] == ["at-2027-03-01T06:00:00Z"] * 2
+    refused = (await eventually(lambda: said("picky"), "the items being refused"))["refused"]
+    assert [entry["number"] for entry in refused] == [1, 2, 3]
+    assert refused[0]["message"].startswith("queue picky: ")

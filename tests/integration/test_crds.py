@@ -109,7 +109,13 @@ REFUSED: list[tuple[str, Body, str, str]] = [
         "Schedule",
         {"action": {"sequence": {"steps": [{"spec": SHORTEST_ITEM}]}}},
         "spec.action",
-        "exactly one of activity and sequence must be set",
+        "exactly one of activity and sequence and queueItem and robotState must be set",
+    ),
+    (
+        "Schedule",
+        {"action": {"activity": None, "robotState": {"selector": {}, "state": "Running", "otherwise": "Stopped"}}},
+        "spec.action.robotState.otherwise",
+        "during and otherwise go together: both or neither",
     ),
     ("Calendar", {"holidays": {"country": "ru"}}, "spec.holidays.country", "must be the ISO 3166 code"),
     (

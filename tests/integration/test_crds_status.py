@@ -143,6 +143,10 @@ def test_the_count_of_a_schedules_firings_and_what_is_stored_of_them_never_decre
     ):
         assert words in patch_status(crds, schedule, {"history": {"through": through}}).stderr
     assert patch_status(crds, schedule, {"history": {"through": 7}}).returncode == 0
+    assert patch_status(crds, schedule, {"queueItemCount": 2, "history": {"queueItems": 2}}).returncode == 0
+    assert "status.queueItemCount never decreases" in patch_status(crds, schedule, {"queueItemCount": 1}).stderr
+    lower = patch_status(crds, schedule, {"history": {"queueItems": 1}})
+    assert "status.history.queueItems never decreases" in lower.stderr
 
 
 @pytest.mark.parametrize(
@@ -188,6 +192,8 @@ def test_every_rule_of_a_status_is_tried_here() -> None:
         "never moves back",
         "status.firingCount never decreases",
         "status.history.through never decreases",
+        "status.queueItemCount never decreases",
+        "status.history.queueItems never decreases",
         "cannot be more than status.firingCount",
         "the numbers up to it have been given to activities",  # tests of triggers
         "must name another queue",  # tests of spec, as the next

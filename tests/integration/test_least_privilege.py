@@ -14,7 +14,7 @@ import yaml
 from tests.support.cluster import Cluster, running
 from tests.support.faults import Night, eventually, manifest, shell
 
-from kuberpa.client import ACTIVITY_ITEMS, ROBOTS
+from kuberpa.client import ACTIVITY_ITEMS, CALENDARS, ROBOTS
 from kuberpa.client import Cluster as Client
 from kuberpa_cli.embedded.cluster import Layer
 
@@ -94,7 +94,7 @@ def name_is_taken(night: Night, robot: str) -> bool:
 
 def changes_under_its_hands(night: Night) -> None:
     """Objects change or go between what the operator read and what it writes, so it reads them again."""
-    reread = {Right("kuberpa.dev", kind, "get") for kind in ("robots", "activityitems")}
+    reread = {Right("kuberpa.dev", kind, "get") for kind in ("robots", "activityitems", "calendars")}
 
     def unseen() -> set[Right]:
         asyncio.run(hurry(night.cluster))
@@ -115,6 +115,12 @@ async def hurry(cluster: Cluster) -> None:
             for priority in range(1, 20):
                 await client.merge(ACTIVITY_ITEMS, "default", name, {"spec": {"priority": priority}})
 
+        async def calendar(moment: float) -> None:
+            name = f"hurried-{uuid.uuid4().hex[:8]}"
+            await client.create(CALENDARS, "default", manifest("Calendar", name, {}))
+            await asyncio.sleep(moment)
+            await client.delete(CALENDARS, "default", name)
+
         async def robot(moment: float) -> None:
             name = f"hurried-{uuid.uuid4().hex[:8]}"
             await client.create(ROBOTS, "default", manifest("Robot", name, {"runtime": {"linuxPod": {}}}))
@@ -122,7 +128,11 @@ async def hurry(cluster: Cluster) -> None:
             await client.delete(ROBOTS, "default", name)
 
         # the operator has a new robot's pod made and its status written within some 30 ms: one of these hits between
-        await asyncio.gather(*(item() for _ in range(5)), *(robot(number / 500) for number in range(20)))
+        await asyncio.gather(
+            *(item() for _ in range(5)),
+            *(robot(number / 500) for number in range(20)),
+            *(calendar(number / 500) for number in range(20)),
+        )
 
 
 def through_the_panel(night: Night) -> None:
@@ -147,6 +157,32 @@ def through_the_panel(night: Night) -> None:
         )
     a_fleet(night, panel)
     a_work_item(night, panel)
+    schedules_by_hand(night, panel)
+
+
+def schedules_by_hand(night: Night, panel: "Panel") -> None:
+    """Schedules that fire when asked: one orders robots, one feeds a queue, by a Calendar."""
+    night.apply(manifest("Calendar", "office", {}))
+    eventually(lambda: night.get("calendar", "office").get("status", {}).get("state"), "the calendar tells of today")
+    plan = {"schedules": ["@yearly"], "calendars": {"include": ["office"]}}
+    starts = {"robotState": {"selector": {}, "state": "Running"}}
+    feeds = {"queueItem": {"queueRef": {"name": "letters"}, "payload": {"to": "Boris"}}}
+    for name, action in (("starts", starts), ("feeds", feeds)):
+        night.apply(manifest("Schedule", name, {**plan, "action": action}))
+        eventually(
+            lambda name=name: night.get("schedule", name).get("status", {}).get("conditions"),  # type: ignore[misc]
+            f"schedule {name} is known",
+        )
+        panel.call("POST", f"/api/v1/schedules/default/{name}/run")
+    eventually(
+        lambda: night.get("robot", "worker")["spec"]["desiredState"] == "Running", "the schedule starts the robot"
+    )
+    eventually(
+        lambda: night.get("schedule", "feeds")["status"].get("history", {}).get("queueItems") == 1,
+        "the work item is added",
+    )
+    page = panel.call("GET", "/api/v1/queues/default/letters/items")
+    assert [item["payload"] for item in page["items"]].count({"to": "Boris"}) == 1
 
 
 def a_fleet(night: Night, panel: "Panel") -> None:
@@ -239,6 +275,7 @@ VIRTUAL = {
     Right("kuberpa.dev", "robots/run", "create"),
     Right("kuberpa.dev", "robots/stop", "create"),
     Right("kuberpa.dev", "robots", "update"),
+    Right("kuberpa.dev", "workqueues/items", "create"),
 }
 """Asked about by the admission policies on behalf of the account, so never in the audit log."""
 

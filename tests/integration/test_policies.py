@@ -148,6 +148,36 @@ class TestRun:
         assert "spec.action.activity.spec.robotSelector: user limited may not run" in run.stderr
 
     @pytest.mark.parametrize(
+        ("action", "words"),
+        [
+            (
+                {"sequence": {"steps": [{"spec": on("mine")}, {"spec": on("yours")}]}},
+                "spec.action.sequence.steps.spec.robotRef.name: user limited may not run",
+            ),
+            (
+                {"robotState": {"selector": {}, "state": "Stopped"}},
+                "spec.action.robotState: user limited may not start and stop every robot",
+            ),
+            (
+                {"queueItem": {"queueRef": {"name": "letters"}}},
+                "spec.action.queueItem.queueRef.name: user limited may not add items to queue letters",
+            ),
+        ],
+    )
+    def test_a_schedules_author_needs_the_right_to_all_that_it_does(
+        self, policed: Cluster, action: Body, words: str
+    ) -> None:
+        spec = {"schedules": ["@daily"], "action": action}
+        assert words in create(policed, manifest("Schedule", spec), LIMITED.flag).stderr
+        created(policed, manifest("Schedule", spec), ADMIN.flag)
+
+    def test_a_change_by_the_panel_is_said_to_be_its_users(self, policed: Cluster) -> None:
+        schedule = created(policed, manifest("Schedule", schedule_of(on("mine"))), ADMIN.flag)
+        change = {"metadata": {"annotations": {ON_BEHALF_OF: "anna"}}, "spec": {"suspend": True}}
+        assert patch(policed, schedule, change, f"--as={PANEL}").returncode == 0
+        assert read(policed, schedule)["metadata"]["annotations"][CHANGED_BY] == "anna"
+
+    @pytest.mark.parametrize(
         "change",
         [
             {"schedules": ["@hourly"]},

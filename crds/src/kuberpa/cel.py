@@ -261,6 +261,8 @@ RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
             ),
             _never_less("firingCount"),
             _never_less("history.through"),
+            _never_less("queueItemCount"),
+            _never_less("history.queueItems"),
             Rule(
                 rule="self.?status.?history.?through.orValue(0) <= self.?status.?firingCount.orValue(0)",
                 message="cannot be more than status.firingCount",
@@ -303,7 +305,17 @@ RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
         "spec.backfill": (
             Rule(rule="self.from <= self.to", message="must not be before from: exchange them", field="to"),
         ),
-        "spec.action": (exactly_one_of("activity", "sequence", example="activity: {spec: {…}}"),),
+        "spec.action": (
+            exactly_one_of("activity", "sequence", "queueItem", "robotState", example="activity: {spec: {…}}"),
+        ),
+        "spec.action.robotState": (
+            Rule(
+                rule="has(self.during) == has(self.otherwise)",
+                message="during and otherwise go together: both or neither",
+                field="otherwise",
+            ),
+        ),
+        "spec.action.robotState.selector.matchExpressions[]": (_REQUIREMENT,),
         **_template("spec.action.activity"),
         **_template("spec.action.sequence.steps[]"),
     },

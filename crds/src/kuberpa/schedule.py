@@ -2,9 +2,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kuberpa.activity import ActivityItemSpec
-from kuberpa.meta import Labels, ObjectMeta
+from kuberpa.meta import ObjectMeta
 from kuberpa.model import Instant, Model
+from kuberpa.schedule_action import Action, ActivityTemplate, QueueItem, RobotState, Sequence, TemplateMeta
 from kuberpa.schedule_plan import Calendars, Every, Window
 from kuberpa.schedule_status import (
     ACTIVE_KEPT,
@@ -18,6 +18,7 @@ from kuberpa.schedule_status import (
     History,
     Missed,
     Outcome,
+    QueuedItem,
     ScheduleCondition,
     ScheduleStatus,
     SequenceStatus,
@@ -43,6 +44,9 @@ __all__ = [
     "Missed",
     "Outcome",
     "Pause",
+    "QueueItem",
+    "QueuedItem",
+    "RobotState",
     "Schedule",
     "ScheduleCondition",
     "ScheduleSpec",
@@ -70,55 +74,6 @@ class HistoryLimits(Model):
 
     succeeded: Annotated[int, Field(ge=0, le=1000, description="Succeeded items kept.")] = 10
     failed: Annotated[int, Field(ge=0, le=1000, description="Items kept that ended in any other way.")] = 10
-
-
-class TemplateMeta(Model):
-    """Metadata of the items to create."""
-
-    labels: Annotated[Labels, Field(description="Labels of each item.")] = {}
-    annotations: Annotated[
-        dict[str, Annotated[str, Field(max_length=4096)]],
-        Field(max_length=32, description="Annotations of each item."),
-    ] = {}
-
-
-class ActivityTemplate(Model):
-    """The ActivityItem that a firing creates."""
-
-    metadata: Annotated[TemplateMeta, Field(description="Labels and annotations of each item.")] = TemplateMeta()
-    spec: Annotated[
-        ActivityItemSpec,
-        Field(
-            description="Spec of each item, as in an ActivityItem. desiredState must be Run: to stop what runs, stop "
-            "the "
-            "items; to stop firing, set suspend."
-        ),
-    ]
-
-
-class Sequence(Model):
-    """Several ActivityItems, one after the other."""
-
-    steps: Annotated[
-        tuple[ActivityTemplate, ...],
-        Field(
-            min_length=1, max_length=16, description="The ActivityItems, each created when the one before has ended."
-        ),
-    ]
-    on_failure: Annotated[
-        Literal["Stop", "Continue"],
-        Field(
-            description="What follows a step that did not succeed: Stop ends the sequence, Continue goes on. A step "
-            "that somebody stopped or killed always ends it."
-        ),
-    ] = "Stop"
-
-
-class Action(Model):
-    """What a firing does: exactly one of the fields."""
-
-    activity: Annotated[ActivityTemplate | None, Field(description="One ActivityItem.")] = None
-    sequence: Annotated[Sequence | None, Field(description="Several ActivityItems, one after the other.")] = None
 
 
 class Pause(Model):

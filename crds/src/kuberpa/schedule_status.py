@@ -12,6 +12,7 @@ ACTIVE_KEPT = 256
 FIRINGS_KEPT = 100
 BUFFER_MAX = 100
 SEQUENCES_MAX = 64
+QUEUED_MAX = 100
 
 
 class ScheduleCondition(StrEnum):
@@ -115,10 +116,33 @@ class Failure(Model):
     message: Annotated[str, Field(max_length=512, description="How it ended.")] = ""
 
 
+class QueuedItem(Model):
+    """A work item that the panel is to add to a queue, once."""
+
+    number: Annotated[int, Field(ge=1, description="Counts them, from 1.")]
+    time: Annotated[Instant, Field(description="Nominal instant of the firing.")]
+    cause: Annotated[Cause, Field(description="Why it fired.")]
+    key: Annotated[str, Field(max_length=200, description="Idempotency key: the item is added once for it.")]
+
+
+class RefusedItem(Model):
+    """A work item that the queue did not take. Written by the panel."""
+
+    number: Annotated[int, Field(ge=1, description="Which of queueItems.")]
+    message: Annotated[str, Field(max_length=512, description="Why, in the queue's words.")]
+
+
 class History(Model):
     """What the panel says of the history in its database. Written by the panel."""
 
     through: Annotated[int, Field(ge=0, description="Firings up to this sequence are stored.")] = 0
+    queue_items: Annotated[
+        int, Field(ge=0, description="Work items up to this number are added, or refused for good.")
+    ] = 0
+    refused: Annotated[
+        tuple[RefusedItem, ...],
+        Field(max_length=QUEUED_MAX, description="Which of them were refused, and why; the latest."),
+    ] = ()
 
 
 class ScheduleStatus(Model):
@@ -167,3 +191,8 @@ class ScheduleStatus(Model):
         Field(description="The last failure under pauseOnFailure; the schedule pauses until spec.resumedAt is later."),
     ] = None
     backfill: Annotated[BackfillStatus | None, Field(description="How far spec.backfill is.")] = None
+    queue_items: Annotated[
+        tuple[QueuedItem, ...],
+        Field(max_length=QUEUED_MAX, description="Work items that the panel is to add; those added go."),
+    ] = ()
+    queue_item_count: Annotated[int, Field(ge=0, description="Number of the last of queueItems.")] = 0

@@ -53,7 +53,7 @@
   resources: [robots/status, activityitems/status, schedules/status, workqueues/status]
   verbs: [patch]
 - apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs and stops for its own users
-  resources: [robots/run, robots/stop]
+  resources: [robots/run, robots/stop, workqueues/items]
   verbs: [create]
 {{- end }}
 

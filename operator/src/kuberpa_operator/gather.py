@@ -102,6 +102,7 @@ class Gatherer:
             schedule=schedule_,
             now=self.clock.now(),
             plan=self.plans.of_schedule(schedule_),
+            robots=self._robots_of(schedule_),
             children=self.world.children_of(uid),
             refused=tuple(self.refusals.get(uid, {}).items()),
         )
@@ -142,6 +143,12 @@ class Gatherer:
             began = [at for item in items if (at := item.status.started_at or item.status.assigned_at) is not None]
             if held:
                 yield robot_.metadata.uid, min(began, default=self.clock.now())
+
+    def _robots_of(self, schedule_: Schedule) -> tuple[Robot, ...]:
+        if schedule_.spec.action.robot_state is None:
+            return ()
+        home = schedule_.metadata.namespace
+        return tuple(robot for _, robot in self.world.robots if robot.metadata.namespace == home)
 
     def forget(self, uid: str) -> None:
         """The object is gone."""

@@ -29,6 +29,7 @@ from kuberpa_operator.core.effects import (
     DeleteRobot,
     Effect,
     Fire,
+    OrderRobot,
     PatchRobot,
     StopItem,
 )
@@ -50,7 +51,7 @@ class Performer:
     metrics: Metrics
     clock: Clock
 
-    async def perform(self, effect: Effect, subject: Subject) -> Change | None:  # noqa: C901, PLR0911  one an effect
+    async def perform(self, effect: Effect, subject: Subject) -> Change | None:  # noqa: C901, PLR0911, PLR0912  one an effect
         """One effect, and the change that the API server answered with. Raises ApiError, NameTakenError."""
         match effect:
             case CreatePod():
@@ -82,6 +83,8 @@ class Performer:
             case DeleteRobot():
                 await self._delete(ROBOTS, effect.namespace, effect.name, effect.uid)
                 return None
+            case OrderRobot():
+                return await self._order_robot(effect)
             case Announce():
                 await self.recorder.record(subject, effect)
                 return None
@@ -127,6 +130,15 @@ class Performer:
             return None  # gone, another one of that name, or to be killed anyway: nothing to stop
         reach(Failpoint.REPLACE_AFTER)
         return ("ActivityItem", item)
+
+    async def _order_robot(self, effect: OrderRobot) -> Change | None:
+        reach(Failpoint.FIRE_BEFORE)
+        try:
+            robot = await self.api.merge(ROBOTS, effect.namespace, effect.name, effect.patch)
+        except NotFoundError:
+            return None  # nothing is wanted of a robot that is gone
+        reach(Failpoint.FIRE_AFTER)
+        return ("Robot", robot)
 
     async def _create_owned(self, resource: Resource, namespace: str, body: Body, owner_uid: str) -> Body:
         """Create an object. That it exists already is success only if the same owner made it."""

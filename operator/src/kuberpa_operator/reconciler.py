@@ -31,6 +31,7 @@ from kuberpa_operator.core.effects import (
     Effect,
     Fire,
     Kind,
+    OrderRobot,
     PatchRobot,
     rule_name,
 )
@@ -223,7 +224,7 @@ class Reconciler:
                 taken = isinstance(error, NameTakenError)
                 reason = Reason.NAME_TAKEN if taken else Reason.POD_CREATE_REFUSED
                 self._set_back(uid, reason, str(error) if taken else f"the API server refused the pod: {error}")
-            case Fire():
+            case Fire() | OrderRobot():
                 self.router.gatherer.refusals.setdefault(uid, {})[effect.instant] = str(error)
             case CreateRobot() | PatchRobot():
                 self._set_back(uid, Reason.MEMBER_REFUSED, str(error))

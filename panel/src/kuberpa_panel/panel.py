@@ -21,6 +21,7 @@ from kuberpa_panel.database import reads
 from kuberpa_panel.database.notifications import Notifications
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.firings import FiringHistory
+from kuberpa_panel.handover import HandOver
 from kuberpa_panel.queues.keeper import Keeper
 from kuberpa_panel.queues.projection import Projection
 from kuberpa_panel.queues.service import QueueService
@@ -87,7 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[Panel]:  # length: one li
             "hub": hub.run,
             "sweep": hub.sweep,
             "archive": ArchiveLoop(cluster, cache, database, ingest).run,
-            "firings": FiringHistory(cluster, cache, database).run,
+            "firings": FiringHistory(cluster, cache, database, HandOver(cluster, queues)).run,
             "queue rows": queue_rows.run,
             "queue bell": queues.bell.run,
             "queue rules": queues.run,

@@ -87,3 +87,13 @@ def test_a_plan_that_never_fires_says_so(tmp_path: Path) -> None:
     code, out, err = ask(tmp_path, "-o", "json", text=MANIFESTS.replace("0 9,20 * * *", "0 9 30 2 *"))
     assert (code, json.loads(out)) == (0, [])
     assert "It fires at no instant from 2027-03-01T00:00:00Z on." in err
+
+
+def test_the_keep_alive_manifest_looks_after_its_robots_each_minute() -> None:
+    file = Path(__file__).parents[3] / "manifests/keep-alive/10-schedule-office-hours.yaml"
+    words = ["schedule", "next", "-f", str(file), "--count", "2", "-o", "json", "--from", "2027-03-01T05:00:00Z"]
+    result = CliRunner().invoke(app, words)
+    assert [entry["local"] for entry in json.loads(result.stdout)] == [
+        "2027-03-01T08:00:00+03:00",
+        "2027-03-01T08:01:00+03:00",
+    ]

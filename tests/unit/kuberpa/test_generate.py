@@ -21,6 +21,7 @@ FREE_FORM = {
     "spec.action.activity.spec.input",
     "spec.action.activity.spec.input.args[]",
     "spec.action.activity.spec.input.kwargs",
+    "spec.action.queueItem.payload",
     "spec.action.sequence.steps[].spec.input",
     "spec.action.sequence.steps[].spec.input.args[]",
     "spec.action.sequence.steps[].spec.input.kwargs",

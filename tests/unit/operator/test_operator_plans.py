@@ -320,3 +320,82 @@ async def test_stored_entries_go_but_the_last_ones(sim: Simulation) -> None:
     await sim.pass_time(60)
     sequences = [entry["sequence"] for entry in (await sim.status("schedules", "nightly"))["firings"]]
     assert sequences == list(range(12, 22))
+
+
+# Robots and queues
+
+
+ORDER = {"selector": {"matchLabels": {"team": "a"}}, "state": "Stopped"}
+
+
+async def states(sim: Simulation) -> dict[str, str]:
+    return {
+        name: (await sim.get("robots", name))["spec"].get("desiredState", "Running")
+        for name in await sim.names("robots")
+    }
+
+
+async def team(sim: Simulation) -> None:
+    spec: dict[str, Any] = {"runtime": {"linuxPod": {}}}
+    await sim.create("robots", "r1", spec, labels={"team": "a"})
+    await sim.create("robots", "r2", {**spec, "control": "Manual"}, labels={"team": "a"})
+    await sim.create("robots", "other", spec, labels={"team": "b"})
+
+
+async def test_robots_are_put_into_a_state_but_for_those_under_manual_control(sim: Simulation) -> None:
+    await team(sim)
+    await schedule(sim, schedules=["1 8 * * *"], action={"robotState": {**ORDER, "mode": "Force"}})
+    await sim.pass_time(60)
+    assert await states(sim) == {"r1": "Stopped", "r2": "Running", "other": "Running"}
+    assert (await sim.get("robots", "r1"))["spec"]["stop"] == {"mode": "Force"}
+    told = (await sim.status("schedules", "nightly"))["firings"][-1]
+    assert told["message"] == "Stopped: 1 of 2 robots; left alone under control Manual: r2"
+
+
+async def test_robots_run_during_some_hours_and_are_stopped_otherwise(sim: Simulation) -> None:
+    await team(sim)
+    order = {**ORDER, "state": "Running", "during": {"from": "08:00", "to": "08:10"}, "otherwise": "Stopped"}
+    await schedule(sim, schedules=[], every={"interval": "1m"}, action={"robotState": order})
+    await sim.patch("robots", "r1", {"spec": {"desiredState": "Stopped"}})
+    await sim.pass_time(60)
+    assert (await states(sim))["r1"] == "Running"
+    await sim.pass_time(600, step=30)
+    assert (await states(sim))["r1"] == "Stopped"
+    before = len(sim.api.requests)
+    await sim.pass_time(120, step=30)
+    assert not [entry for entry in sim.api.requests[before:] if entry[1] == "robots"]
+
+
+async def test_a_restart_is_known_by_its_instant(sim: Simulation) -> None:
+    await team(sim)
+    await schedule(sim, schedules=["1 8 * * *"], action={"robotState": {**ORDER, "state": "Restarted"}})
+    await sim.pass_time(60)
+    annotations = (await sim.get("robots", "r1"))["metadata"]["annotations"]
+    assert annotations["kuberpa.dev/restarted-at"] == "2026-01-05T08:01:00Z"
+
+
+QUEUED = {"queueItem": {"queueRef": {"name": "invoices"}, "payload": {"a": 1}}}
+
+
+async def test_work_items_are_left_in_status_until_the_panel_has_added_them(sim: Simulation) -> None:
+    await schedule(sim, action=QUEUED)
+    await sim.pass_time(120)
+    status = await sim.status("schedules", "nightly")
+    assert [(item["number"], item["time"][11:16]) for item in status["queueItems"]] == [(1, "08:01"), (2, "08:02")]
+    assert len({item["key"] for item in status["queueItems"]}) == 2
+    history = {"queueItems": 2, "refused": [{"number": 2, "message": "queue invoices: no"}]}
+    await sim.patch("schedules", "nightly", {"status": {"history": history}}, subresource="status")
+    await sim.pass_time(1)
+    status = await sim.status("schedules", "nightly")
+    assert (status["queueItems"], status["queueItemCount"]) == ([], 2)
+    assert (await fates(sim))[-1] == ("08:02", "Missed", "QueueRefused", 1)
+    assert ("Warning", "QueueRefused") in await sim.events()
+
+
+async def test_no_more_work_items_wait_than_a_status_may_hold(sim: Simulation) -> None:
+    await schedule(sim, schedules=["* * * * * *"], action=QUEUED)
+    await sim.pass_time(110)
+    status = await sim.status("schedules", "nightly")
+    assert len(status["queueItems"]) == 100
+    assert sum(entry["count"] for entry in status["firings"]) == 110
+    assert ("Skipped", "BufferFull") in {fate[1:3] for fate in await fates(sim)}

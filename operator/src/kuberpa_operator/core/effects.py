@@ -118,6 +118,17 @@ class DeleteRobot:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderRobot:
+    """Ask a Robot to be in another state, for the firing of an instant."""
+
+    namespace: str
+    name: str
+    uid: str
+    patch: Body
+    instant: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """An Event for people: a Warning, or a change of a Robot."""
 
@@ -134,6 +145,7 @@ Effect = (
     | AddActivity
     | CreateItem
     | StopItem
+    | OrderRobot
     | CreateRobot
     | PatchRobot
     | DeleteRobot

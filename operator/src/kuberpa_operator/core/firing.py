@@ -3,25 +3,29 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from kuberpa import names
 from kuberpa.activity import ActivityItem, DesiredState
 from kuberpa.planning.errors import PlanError
 from kuberpa.planning.plan import Plan
 from kuberpa.reasons import Reason
+from kuberpa.robot import Robot
 from kuberpa.schedule import (
     ActivityTemplate,
     Cause,
     Outcome,
+    QueuedItem,
+    RobotState,
     Schedule,
     ScheduleStatus,
     SequenceStatus,
     Waiting,
 )
-from kuberpa.schedule_status import SEQUENCES_MAX
+from kuberpa.schedule_status import QUEUED_MAX, SEQUENCES_MAX
 from kuberpa_operator.core.effects import Body, Effect, Fire, StopItem
 from kuberpa_operator.core.firing_log import Fate
+from kuberpa_operator.core.orders import author_of, robot_orders
 
 LONGEST_GRACE: Final = 86_400
 
@@ -34,6 +38,9 @@ class Snapshot:
     now: datetime
     plan: Plan | PlanError
     """What its spec and Calendars mean, or what is wrong with them."""
+
+    robots: tuple[Robot, ...] = ()
+    """Those of its namespace, when its action is about robots."""
 
     children: tuple[ActivityItem, ...] = ()
     """Its ActivityItems that exist."""
@@ -75,6 +82,16 @@ class Firings:
     fates: tuple[Fate, ...] = ()
     buffer: tuple[Waiting, ...] = ()
     sequences: tuple[SequenceStatus, ...] = ()
+    queued: tuple[QueuedItem, ...] = ()
+    """Work items for the panel, besides those that wait already."""
+
+    def updates(self, status: ScheduleStatus) -> dict[str, Any]:
+        """Fields of status."""
+        fields: dict[str, Any] = {"buffer": self.buffer, "sequences": self.sequences}
+        if self.queued:
+            fields["queue_items"] = (*status.queue_items, *self.queued)
+            fields["queue_item_count"] = self.queued[-1].number
+        return fields
 
 
 @dataclass(slots=True)
@@ -154,6 +171,11 @@ def _replace(
 
 def start(s: Snapshot, instants: Iterable[datetime], cause: Cause, reason: Reason = Reason.FIRED) -> Firings:
     """Fire, whatever runs."""
+    action = s.schedule.spec.action
+    if action.queue_item is not None:
+        return _hand_over(s, action.queue_item.queue_ref.name, instants, cause)
+    if action.robot_state is not None:
+        return _order_robots(s, action.robot_state, instants, cause)
     effects, fates, sequences = [], [], list(s.status.sequences)
     refusals = dict(s.refused)
     for at in instants:
@@ -173,10 +195,40 @@ def start(s: Snapshot, instants: Iterable[datetime], cause: Cause, reason: Reaso
     return Firings(tuple(effects), tuple(fates), s.status.buffer, tuple(sequences))
 
 
+def _hand_over(s: Snapshot, queue: str, instants: Iterable[datetime], cause: Cause) -> Firings:
+    """Leave work items in status, from where the panel adds each of them once."""
+    queued: list[QueuedItem] = []
+    fates: list[Fate] = []
+    for at in instants:
+        if len(s.status.queue_items) + len(queued) >= QUEUED_MAX:
+            message = f"{QUEUED_MAX} work items wait for the panel"
+            fates.append(Fate(at, Outcome.SKIPPED, Reason.BUFFER_FULL, message, cause=cause))
+            continue
+        number = s.status.queue_item_count + len(queued) + 1
+        key = f"schedule/{s.schedule.metadata.uid}/{first_name(s.schedule, cause, at)}"
+        queued.append(QueuedItem(number=number, time=at, cause=cause, key=key))
+        fates.append(Fate(at, Outcome.RAN, Reason.HANDED_OVER, f"item {number} for queue {queue}", cause=cause))
+    return Firings((), tuple(fates), s.status.buffer, s.status.sequences, tuple(queued))
+
+
+def _order_robots(s: Snapshot, order: RobotState, instants: Iterable[datetime], cause: Cause) -> Firings:
+    effects: list[Effect] = []
+    fates: list[Fate] = []
+    refusals = dict(s.refused)
+    for at in instants:
+        if at in refusals:
+            fates.append(_refused(at, refusals[at], cause))
+            continue
+        orders, message = robot_orders(s.schedule, order, s.robots, at, s.now)
+        effects += orders
+        fates.append(Fate(at, Outcome.RAN, Reason.FIRED, message, cause=cause))
+    return Firings(tuple(effects), tuple(fates), s.status.buffer, s.status.sequences)
+
+
 def fire(schedule: Schedule, cause: Cause, at: datetime, step: int, elapsed: timedelta = timedelta(0)) -> Fire:
     """Create the item of a firing, or of one step of it that begins so long after the first."""
     meta, template = schedule.metadata, _template(schedule, step)
-    user = meta.annotations.get(names.ANNOTATION_CHANGED_BY) or meta.annotations.get(names.ANNOTATION_CREATED_BY, "")
+    user = author_of(schedule)
     annotations = {**template.metadata.annotations, names.ANNOTATION_SCHEDULED_AT: names.timestamp(at)}
     if user:
         annotations[names.ANNOTATION_ON_BEHALF_OF] = user

@@ -127,6 +127,8 @@ def _room(s: Snapshot, known: BackfillStatus) -> int:
         for child in s.unfinished
         if (at := scheduled_at(child)) is not None and at > known.through
     }
+    if not s.schedule.spec.action.has_items:
+        return SIDE_BY_SIDE
     busy = sum(child.metadata.name not in again for child in s.unfinished) + len(s.status.sequences)
     limit = SIDE_BY_SIDE if s.schedule.spec.concurrency_policy == "Allow" else 1
     return max(limit - busy, 0)

@@ -73,6 +73,23 @@ def advance(s: Snapshot) -> Decision | None:
     return _asked_for(s, requests.next_steps(s))
 
 
+def settle(s: Snapshot) -> Decision | None:
+    """The panel has added work items, or the queue has refused them."""
+    taken = s.status.history.queue_items
+    if not any(item.number <= taken for item in s.status.queue_items):
+        return None
+    left = tuple(item for item in s.status.queue_items if item.number > taken)
+    words = {refused.number: refused.message for refused in s.status.history.refused}
+    fates = [
+        Fate(item.time, Outcome.MISSED, Reason.QUEUE_REFUSED, words[item.number], cause=item.cause)
+        for item in s.status.queue_items
+        if item.number <= taken and item.number in words
+    ]
+    status = record(s.status, fates, s.now).model_copy(update={"queue_items": left})
+    told = (Announce("Warning", Reason.QUEUE_REFUSED, fates[-1].message),) if fates else ()
+    return Decision(Reason.HANDED_OVER, "work items were added", status, told)
+
+
 def run_now(s: Snapshot) -> Decision | None:
     """Somebody wants it to fire now, paused or not."""
     asked = s.schedule.spec.run_now
@@ -133,8 +150,8 @@ def fire(s: Snapshot) -> Decision | None:
     refused = next((fate.message for fate in fates if fate.reason is Reason.CREATE_REFUSED), "")
     reason, message = Reason.SCHEDULED, "fires by its plan"
     if refused:
-        reason, message = Reason.CREATE_REFUSED, f"spec.action: the ActivityItem was refused: {refused}"
-    updates = {"last_schedule_time": due[-1].time, "buffer": fired.buffer, "sequences": fired.sequences}
+        reason, message = Reason.CREATE_REFUSED, f"spec.action: it was refused: {refused}"
+    updates = {"last_schedule_time": due[-1].time, **fired.updates(s.status)}
     return _result(s, reason, message, fates, tuple(effects), ready=not refused, **updates)
 
 
@@ -165,6 +182,7 @@ RULES: Final[tuple[Rule[Snapshot], ...]] = (
     deleted,
     failed,
     advance,
+    settle,
     run_now,
     invalid,
     paused,
@@ -252,7 +270,7 @@ def _asked_for(s: Snapshot, fired: Firings | None, **updates: Any) -> Decision |
     """A decision that leaves the plan alone."""
     if fired is None:
         return None
-    changed = {"buffer": fired.buffer, "sequences": fired.sequences, **updates}
+    changed = {**fired.updates(s.status), **updates}
     status = record(s.status, fired.fates, s.now).model_copy(update=changed)
     return Decision(Reason.FIRED, "as asked for", status, fired.effects)
 

@@ -149,10 +149,15 @@ class MaySchedule(ViewerGuard):
 
 
 def schedule_rights(schedule: Schedule) -> tuple[Right, ...]:
-    """What changing a schedule takes: to patch it, and to run on each robot that it runs on."""
+    """What changing a schedule takes: to patch it, and what it does itself."""
     meta = schedule.metadata
-    run = (Right("create", "robots/run", meta.namespace, robot) for robot in sorted(robots_of(schedule)))
-    return Right("patch", "schedules", meta.namespace, meta.name), *run
+    action = schedule.spec.action
+    needed = [Right("create", "robots/run", meta.namespace, robot) for robot in sorted(robots_of(schedule))]
+    if action.robot_state is not None:
+        needed += [Right("create", "robots/stop", meta.namespace), Right("patch", "robots", meta.namespace)]
+    if action.queue_item is not None:
+        needed.append(Right("create", "workqueues/items", meta.namespace, action.queue_item.queue_ref.name))
+    return Right("patch", "schedules", meta.namespace, meta.name), *needed
 
 
 async def may_schedule(context: Context, viewer: Viewer, schedule: Schedule) -> bool:

@@ -54,8 +54,8 @@ def row_of(schedule: Schedule) -> ScheduleRow:
         time_zone=spec.time_zone,
         suspended=spec.suspend,
         concurrency_policy=spec.concurrency_policy,
-        definition=action.definition if action else "",
-        target=action.robot_ref.name if action and action.robot_ref else anywhere,
+        definition=action.definition if action else _what(spec),
+        target=action.robot_ref.name if action and action.robot_ref else _where(spec) or anywhere,
         ready=next((c for c in status.conditions if c.type == ScheduleCondition.READY), None),
         last=status.last_schedule_time,
         next=status.next_schedule_times,
@@ -63,6 +63,17 @@ def row_of(schedule: Schedule) -> ScheduleRow:
         missed=tuple(sorted(status.missed, key=lambda missed: missed.time, reverse=True)),
         created_by=annotations.get(ANNOTATION_CREATED_BY, ""),
     )
+
+
+def _what(spec: ScheduleSpec) -> str:
+    order, item = spec.action.robot_state, spec.action.queue_item
+    return f"robots: {order.state}" if order else "work item" if item else ""
+
+
+def _where(spec: ScheduleSpec) -> str:
+    order, item = spec.action.robot_state, spec.action.queue_item
+    labels = order.selector.match_labels if order else {}
+    return item.queue_ref.name if item else ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
 def _expressions(spec: ScheduleSpec) -> tuple[str, ...]:

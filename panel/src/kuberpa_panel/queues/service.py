@@ -74,6 +74,17 @@ class QueueService(Desk):
             self.bell.ring(number)
         return answer
 
+    async def add_planned(self, by: str, namespace: str, queue: str, request: AddItem) -> Added:
+        """Add one item for a Schedule: for its author's right the admission policy has asked. Raises QueueError."""
+        found = self._find(namespace, queue)
+        number = await self._number(namespace, queue)
+        [answer] = await self._admit(number, [adding.arrival(found, request, self._vault, by, clock.now())])
+        if isinstance(answer, QueueError):
+            raise answer
+        if not answer.repeated:
+            self.bell.ring(number)
+        return answer
+
     async def add_many(self, principal: User, namespace: str, queue: str, request: AddItems) -> AddedItems:
         """Add many items, each for itself or all of them or none."""
         found = await self._enter(principal, "create", namespace, queue)
