@@ -104,7 +104,7 @@ def changes_under_its_hands(night: Night) -> None:
 
 
 async def hurry(cluster: Cluster) -> None:
-    """Items whose priority goes on changing while they are assigned, and robots that go while they are looked at."""
+    """Items and Calendars that change while they are decided on, and robots that go while they are looked at."""
     async with await Client.connect(cluster.kubeconfig) as client:
 
         async def item() -> None:
@@ -115,11 +115,12 @@ async def hurry(cluster: Cluster) -> None:
             for priority in range(1, 20):
                 await client.merge(ACTIVITY_ITEMS, "default", name, {"spec": {"priority": priority}})
 
-        async def calendar(moment: float) -> None:
+        async def calendar() -> None:
             name = f"hurried-{uuid.uuid4().hex[:8]}"
             await client.create(CALENDARS, "default", manifest("Calendar", name, {}))
-            await asyncio.sleep(moment)
-            await client.delete(CALENDARS, "default", name)
+            for day in range(1, 20):
+                days = {"extraWorkingDays": [f"2027-03-{day:02}"]}
+                await client.merge(CALENDARS, "default", name, {"spec": days})
 
         async def robot(moment: float) -> None:
             name = f"hurried-{uuid.uuid4().hex[:8]}"
@@ -131,7 +132,7 @@ async def hurry(cluster: Cluster) -> None:
         await asyncio.gather(
             *(item() for _ in range(5)),
             *(robot(number / 500) for number in range(20)),
-            *(calendar(number / 500) for number in range(20)),
+            *(calendar() for _ in range(5)),
         )
 
 

@@ -173,8 +173,12 @@ class TestRun:
 
     def test_a_change_by_the_panel_is_said_to_be_its_users(self, policed: Cluster) -> None:
         schedule = created(policed, manifest("Schedule", schedule_of(on("mine"))), ADMIN.flag)
-        change = {"metadata": {"annotations": {ON_BEHALF_OF: "anna"}}, "spec": {"suspend": True}}
-        assert patch(policed, schedule, change, f"--as={PANEL}").returncode == 0
+        change = manifest(
+            "Schedule", {"suspend": True}, name=schedule["metadata"]["name"], annotations={ON_BEHALF_OF: "anna"}
+        )
+        flags = ("apply", "--server-side", "--force-conflicts", "-f", "-", f"--as={PANEL}")
+        run = policed.try_kubectl(*flags, stdin=json.dumps(change))
+        assert run.returncode == 0, run.stderr
         assert read(policed, schedule)["metadata"]["annotations"][CHANGED_BY] == "anna"
 
     @pytest.mark.parametrize(
