@@ -4,60 +4,15 @@ Each message names the field and says what would be right. Transition rules (wit
 server on every update, of spec and of status alike; they are the fence that timing cannot get past.
 """
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kuberpa.activity import FINAL_PHASES, ActivityItemSpec, ActivityPhase
+from kuberpa.cel_rule import Rule, exactly_one_of, name_at_most, unchanged
 from kuberpa.dates import SPAN_PATTERN, TIME_PATTERN
 from kuberpa.fleet import FLEET_NAME_MAX
 from kuberpa.lifecycle import TRANSITIONS
 from kuberpa.names import ROBOT_NAME_MAX
 from kuberpa.workqueue import QUEUE_NAME_MAX
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One entry of x-kubernetes-validations. `field` is the path below the guarded one that an error names."""
-
-    rule: str
-    message: str
-    field: str = ""
-    forbids: bool = False
-    """Whether a change is refused rather than a value, or the value must not be repeated in the error."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As the CRD spells it."""
-        body = {"rule": self.rule, "message": self.message}
-        if self.field:
-            body["fieldPath"] = f".{self.field}"
-        if self.forbids:
-            body["reason"] = "FieldValueForbidden"
-        return body
-
-
-def exactly_one_of(*fields: str, example: str) -> Rule:
-    """Neither none of the fields nor two."""
-    present = ", ".join(f"has(self.{field})" for field in fields)
-    return Rule(
-        rule=f"[{present}].filter(present, present).size() == 1",
-        message=f"exactly one of {' and '.join(fields)} must be set, for example {example}",
-    )
-
-
-def unchanged(field: str, *, required: bool, remedy: str) -> Rule:
-    """The field is neither changed, nor added, nor removed."""
-    same = f"self.{field} == oldSelf.{field}"
-    optional = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || {same})"
-    return Rule(rule=same if required else optional, message=f"cannot be changed; {remedy}", field=field, forbids=True)
-
-
-def name_at_most(length: int) -> Rule:
-    """Names that still fit where kuberpa prefixes or suffixes them."""
-    return Rule(
-        rule=f"self.metadata.name.size() <= {length}",
-        message=f"metadata.name: must have at most {length} characters: names of what belongs to it are made from it",
-    )
-
 
 _TARGET: Final = exactly_one_of("robotRef", "robotSelector", example="robotRef: {name: invoices}")
 
