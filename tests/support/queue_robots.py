@@ -38,6 +38,7 @@ ACTIVITIES = '''
                     if ledger:
                         with open(ledger, "a") as file:
                             file.write(f"{item.payload['n']} {item.attempt}\\n")
+                    time.sleep(item.payload.get("seconds", 0))
                     item.complete({"by": os.environ["KUBERPA_ITEM_NAME"]})
                 done += 1
             except (BusinessError, RuntimeError, LeaseLost) as error:
