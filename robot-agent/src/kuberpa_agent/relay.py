@@ -109,7 +109,13 @@ class QueueRelay:
             until = _now() + max(0.0, wait)
         elif op is QueueOp.ADD:
             request["idempotencyKey"] = key
-        self._start(_Pending(_call(key, op, queue, caller.activity, request), key, caller, until))
+        call = _call(key, op, queue, caller.activity, request)
+        try:
+            wire.encode(call)  # robot code may say what no frame can carry: lone surrogates, endless depth
+        except (ValueError, RecursionError) as error:
+            caller.answer(key, None, _problem(QueueErrorCode.INVALID, f"cannot be sent: {str(error)[:300]}"))
+            return
+        self._start(_Pending(call, key, caller, until))
 
     def cancel(self, caller: Caller, key: str) -> None:
         """A process withdraws a take: it is answered at once, and what comes for it later goes back."""
