@@ -59,8 +59,10 @@ class Row:
     trigger: Trigger = nothing
 
 
-AGAIN = 'sleep 0.3; [ "$(grep -c "^${KUBERPA_RUN%.*}" LEDGER)" -ge 2 ]'
+AGAIN = 'sleep 0.3; [ "$(grep -c "^${KUBERPA_RUN%-*}" LEDGER)" -ge 2 ]'
 """Fails in the first attempt of an item, and succeeds in the second."""
+SLOW_TO_STOP = "trap 'sleep 2; exit 0' TERM; while :; do sleep 0.1; done"
+"""Leaves the operator time to write that it is being stopped."""
 ASSIGNING = (Failpoint.ASSIGN_BEFORE, Failpoint.ASSIGN_AFTER)
 STARTING = (Failpoint.START_BEFORE, Failpoint.START_AFTER, Failpoint.CONNECT_BEFORE, Failpoint.CONNECT_AFTER)
 RUNNING = (Failpoint.RUNNING_BEFORE, Failpoint.RUNNING_AFTER)
@@ -76,7 +78,15 @@ ROWS = (
     Row(Event.RETRY, "panel", REPORTING, "Succeeded", AGAIN, runs=2, spec={"retry": {"limit": 1, "backoffSeconds": 0}}),
     Row(Event.STOP, "panel", STOPPING + REPORTING, "Stopped", armed_in="Running", trigger=desire("Stop")),
     Row(Event.KILL, "panel", STOPPING + REPORTING, "Killed", armed_in="Running", trigger=desire("Kill")),
-    Row(Event.REQUEST_STOP, "operator", BY_OPERATOR, "Stopped", armed_in="Running", trigger=desire("Stop")),
+    Row(
+        Event.REQUEST_STOP,
+        "operator",
+        BY_OPERATOR,
+        "Stopped",
+        SLOW_TO_STOP,
+        armed_in="Running",
+        trigger=desire("Stop"),
+    ),
     Row(Event.STOP, "operator", BY_OPERATOR, "Stopped", runs=0, robot="nobody", spec={"desiredState": "Stop"}),
     Row(Event.KILL, "operator", BY_OPERATOR, "Killed", runs=0, robot="nobody", spec={"desiredState": "Kill"}),
     Row(Event.FAIL, "operator", BY_OPERATOR, "Failed", runs=0, spec={"def": "no.such.definition"}),
@@ -119,6 +129,7 @@ def test_an_item_ends_as_it_should_though_a_program_crashes_on_its_way(
     if row.armed_in:
         night.ends(name, row.armed_in)
         night.arm(row.program, point, name)
+        night.works(row.program)
     row.trigger(night, name)
     status = night.ends(name, row.ends)
     night.crashed(point, name)

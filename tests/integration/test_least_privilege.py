@@ -1,10 +1,9 @@
 """Each account's Role holds what its process does, and nothing else: the API server's audit log is the witness."""
 
-import asyncio
 import json
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ import yaml
 from tests.support.cluster import Cluster, running
 from tests.support.faults import Night, eventually, manifest, shell
 
-from kuberpa.client import ACTIVITY_ITEMS, CALENDARS, ROBOTS
-from kuberpa.client import Cluster as Client
+from kuberpa.names import firing_name
 from kuberpa_cli.embedded.cluster import Layer
 
 NAMESPACE = "kuberpa-system"
@@ -51,6 +49,7 @@ def exercised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def exercise(night: Night) -> None:
     """Everything that makes operator and panel call the API server."""
     night.robot("worker")
+    night.apply(manifest("Schedule", "often", OFTEN), manifest("Calendar", "office", {"workingDays": ["Monday"]}))
     night.item("runs", "worker", "sleep 0.3", ttlSecondsAfterFinished=1)
     night.item("stops", "worker", "exec sleep 300")
     night.ends("stops", "Running")
@@ -68,14 +67,31 @@ def exercise(night: Night) -> None:
         "a firing replaces the one before",
     )
     night.cluster.kubectl("delete", "schedule", "replaces")
-    night.cluster.kubectl(
-        "patch", "robot", "worker", "--type=merge", "-p", '{"spec":{"runtime":{"linuxPod":{"image":"other:1"}}}}'
-    )
-    before = night.get("pod", "robot-worker")["metadata"]["uid"]
-    eventually(lambda: night.get("pod", "robot-worker").get("metadata", {}).get("uid", before) != before, "a new pod")
+    another_image(night, "other:1")
     names_that_are_taken(night)
-    changes_under_its_hands(night)
+    a_firing_whose_name_is_taken(night)
+    another_image(night, "other:2")
     through_the_panel(night)
+    has_asked(night, "kuberpa-operator", Right("events.k8s.io", "events", "patch"))
+    has_asked(night, "kuberpa-panel", Right("kuberpa.dev", "schedules/status", "patch"))
+
+
+OFTEN = {
+    "schedules": ["* * * * * *"],
+    "action": {"activity": {"spec": shell("true", robotRef={"name": "nobody"})}},
+}
+"""Fires once and then, every second, not: enough firings for the panel to say that it has stored them."""
+
+
+def another_image(night: Night, image: str) -> None:
+    """The robot's pod is replaced, which is told as an Event, the second time as one more of the same."""
+    before = night.get("pod", "robot-worker").get("metadata", {}).get("uid")
+    night.patch("robot", "worker", f'{{"spec":{{"runtime":{{"linuxPod":{{"image":"{image}"}}}}}}}}')
+    eventually(lambda: night.get("pod", "robot-worker").get("metadata", {}).get("uid", before) != before, "a new pod")
+
+
+def has_asked(night: Night, account: str, right: Right) -> None:
+    eventually(lambda: right in {used for used, _ in audited(night.cluster, account)}, f"{account} needs {right}")
 
 
 def names_that_are_taken(night: Night) -> None:
@@ -92,48 +108,20 @@ def name_is_taken(night: Night, robot: str) -> bool:
     return "NameTaken" in {each["reason"] for each in conditions}
 
 
-def changes_under_its_hands(night: Night) -> None:
-    """Objects change or go between what the operator read and what it writes, so it reads them again."""
-    reread = {Right("kuberpa.dev", kind, "get") for kind in ("robots", "activityitems", "calendars")}
+def a_firing_whose_name_is_taken(night: Night) -> None:
+    """Somebody else's item has the name that a Schedule's next firing would have."""
+    action = {"activity": {"spec": shell("true", robotRef={"name": "worker"})}}
+    night.apply(manifest("Schedule", "taken", {"schedules": ["*/10 * * * * *"], "action": action}))
 
-    def unseen() -> set[Right]:
-        asyncio.run(hurry(night.cluster))
-        return reread - {right for right, _ in audited(night.cluster, "kuberpa-operator")}
+    def refused() -> bool:
+        schedule = night.get("schedule", "taken")
+        for text in schedule.get("status", {}).get("nextScheduleTimes", [])[1:]:
+            name = firing_name("taken", schedule["metadata"]["uid"], "schedule", datetime.fromisoformat(text))
+            night.apply(manifest("ActivityItem", name, shell("true", robotRef={"name": "nobody"})))
+        return "CreateRefused" in {each["reason"] for each in schedule.get("status", {}).get("conditions", [])}
 
-    eventually(lambda: not unseen(), "the operator reads again what it could not write")
-
-
-async def hurry(cluster: Cluster) -> None:
-    """Items and Calendars that change while they are decided on, and robots that go while they are looked at."""
-    async with await Client.connect(cluster.kubeconfig) as client:
-
-        async def item() -> None:
-            name = f"hurried-{uuid.uuid4().hex[:8]}"
-            await client.create(
-                ACTIVITY_ITEMS, "default", manifest("ActivityItem", name, shell("true", robotRef={"name": "worker"}))
-            )
-            for priority in range(1, 20):
-                await client.merge(ACTIVITY_ITEMS, "default", name, {"spec": {"priority": priority}})
-
-        async def calendar() -> None:
-            name = f"hurried-{uuid.uuid4().hex[:8]}"
-            await client.create(CALENDARS, "default", manifest("Calendar", name, {}))
-            for day in range(1, 20):
-                days = {"extraWorkingDays": [f"2027-03-{day:02}"]}
-                await client.merge(CALENDARS, "default", name, {"spec": days})
-
-        async def robot(moment: float) -> None:
-            name = f"hurried-{uuid.uuid4().hex[:8]}"
-            await client.create(ROBOTS, "default", manifest("Robot", name, {"runtime": {"linuxPod": {}}}))
-            await asyncio.sleep(moment)
-            await client.delete(ROBOTS, "default", name)
-
-        # the operator has a new robot's pod made and its status written within some 30 ms: one of these hits between
-        await asyncio.gather(
-            *(item() for _ in range(5)),
-            *(robot(number / 500) for number in range(20)),
-            *(calendar() for _ in range(5)),
-        )
+    eventually(refused, "the Schedule says that its firing's name is taken")
+    night.cluster.kubectl("delete", "schedule", "taken")
 
 
 def through_the_panel(night: Night) -> None:
@@ -148,6 +136,7 @@ def through_the_panel(night: Night) -> None:
     created = panel.call("POST", "/api/v1/activities", body)
     name = created["name"]
     night.ends(name, "Running")
+    panel.call("POST", "/api/v1/schedules/default/often/pause")
     panel.call("POST", f"/api/v1/activities/default/{name}/kill")
     night.ends(name, "Killed")
     for action, phase in (("pause", "Paused"), ("stop", "Stopped")):

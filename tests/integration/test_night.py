@@ -12,8 +12,7 @@ from collections.abc import Iterator
 import asyncpg
 import psutil
 import pytest
-import yaml
-from tests.support.faults import LOST_AFTER, Night, eventually, manifest, processes_of, shell
+from tests.support.faults import LOST_AFTER, Night, eventually, processes_of
 
 from kuberpa_cli.embedded.probes import client_context
 
@@ -29,22 +28,6 @@ def _robot(worker: str) -> None:
 
 def uid_of(night: Night, name: str) -> str:
     return str(night.get("activityitem", name)["metadata"]["uid"])
-
-
-def kill_part(night: Night, name: str) -> None:
-    """kill -9 of one part of the embedded cluster; its supervisor starts it again."""
-    supervisor = night.cluster.embedded.supervisor
-    before = supervisor.conditions[name]
-    assert before.pid
-    os.kill(before.pid, signal.SIGKILL)
-    eventually(
-        lambda: (now := supervisor.conditions[name]).restarts > before.restarts and now.state == "Ready",
-        f"{name} is ready again",
-    )
-    # the API server is ready before its policies know the custom resources: until then it answers creates with 503
-    probe = yaml.safe_dump(manifest("ActivityItem", "probe", shell("true", robotRef={"name": ROBOT})))
-    apply = ("apply", "--server-side", "--dry-run=server", "-f", "-")
-    eventually(lambda: not night.cluster.try_kubectl(*apply, stdin=probe).returncode, "the API server takes items")
 
 
 def agent_of(night: Night, robot: str) -> psutil.Process:
@@ -131,7 +114,7 @@ def test_an_item_deleted_while_the_api_server_and_the_panel_are_away_is_killed(n
     uid = uid_of(night, "deleted")
     night.keepers["panel"].stop(signal.SIGKILL)
     night.cluster.kubectl("delete", "activityitem", "deleted")
-    kill_part(night, "kube-apiserver")
+    night.kill_part("kube-apiserver")
     night.keepers["panel"].start()
     eventually(lambda: not processes_of(uid), "no process is left")
 
@@ -139,7 +122,7 @@ def test_an_item_deleted_while_the_api_server_and_the_panel_are_away_is_killed(n
 def test_items_survive_a_restart_of_the_api_server(night: Night) -> None:
     night.item("through-api-restart", ROBOT, f"{night.entry}; sleep 4")
     night.ends("through-api-restart", "Running")
-    kill_part(night, "kube-apiserver")
+    night.kill_part("kube-apiserver")
     night.ends("through-api-restart", "Succeeded")
     night.item("after-api-restart", ROBOT, night.entry)
     night.ends("after-api-restart", "Succeeded")
@@ -150,7 +133,7 @@ def test_items_survive_a_restart_of_the_api_server(night: Night) -> None:
 def test_items_survive_a_restart_of_the_database(night: Night) -> None:
     night.item("through-database-restart", ROBOT, f"{night.entry}; for i in 1 2 3 4; do echo $i; sleep 1; done")
     night.ends("through-database-restart", "Running")
-    kill_part(night, "postgres")
+    night.kill_part("postgres")
     night.ends("through-database-restart", "Succeeded")
     uid = uid_of(night, "through-database-restart")
     assert len(night.runs_of(uid)) == 1

@@ -64,9 +64,18 @@ async def test_what_is_not_there_is_not_found(api: Api) -> None:
     with pytest.raises(NotFoundError):
         await api.get(ACTIVITY_ITEMS, HOME, "nobody")
     with pytest.raises(NotFoundError):
+        await api.read(ACTIVITY_ITEMS, HOME, "nobody")
+    with pytest.raises(NotFoundError):
         await api.merge(ACTIVITY_ITEMS, HOME, "nobody", {"spec": {"priority": 1}})
     with pytest.raises(NotFoundError):
         await api.delete(ACTIVITY_ITEMS, HOME, "nobody")
+
+
+async def test_reading_one_that_is_watched_is_getting_it(api: Api) -> None:
+    await make(api)
+    body = await api.get(ACTIVITY_ITEMS, HOME, "one")
+    read = await api.read(ACTIVITY_ITEMS, HOME, "one")
+    assert {**body, "kind": "", "apiVersion": ""} == {**read, "kind": "", "apiVersion": ""}
 
 
 async def test_status_given_at_creation_is_dropped(api: Api) -> None:

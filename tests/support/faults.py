@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -124,9 +125,39 @@ class Night:
         keeper.extra = {"KUBERPA_FAILPOINT": point, "KUBERPA_FAILPOINT_ONCE": str(self._once(point, test))}
         keeper.start()
 
+    def kill_part(self, name: str) -> None:
+        """kill -9 of one part of the embedded cluster; its supervisor starts it again."""
+        supervisor = self.cluster.embedded.supervisor
+        before = supervisor.conditions[name]
+        assert before.pid
+        os.kill(before.pid, signal.SIGKILL)
+        eventually(
+            lambda: (now := supervisor.conditions[name]).restarts > before.restarts and now.state == "Ready",
+            f"{name} is ready again",
+        )
+        # the API server is ready before its policies know the custom resources: until then it answers creates with 503
+        probe = yaml.safe_dump(manifest("ActivityItem", "probe", shell("true", robotRef={"name": "nobody"})))
+        apply = ("apply", "--server-side", "--dry-run=server", "-f", "-")
+        eventually(lambda: not self.cluster.try_kubectl(*apply, stdin=probe).returncode, "the API server takes items")
+
     def passes(self, seconds: float) -> None:
         """Let time pass, where time passing is what is tested."""
         threading.Event().wait(seconds)
+
+    def works(self, program: str) -> None:
+        """Wait until a program that was started does its work; the operator then leads."""
+        site = self.cluster.site
+        url = {"operator": f"{site.url('operator-1', 'http')}/metrics", "panel": f"{site.panel_url}/readyz"}[program]
+        sign = {"operator": "\nkuberpa_operator_leads 1", "panel": ""}[program]
+
+        def answers() -> bool:
+            try:
+                with urllib.request.urlopen(url, timeout=5) as response:
+                    return sign in response.read().decode()
+            except OSError:
+                return False
+
+        eventually(answers, f"{program} works")
 
     def crashed(self, point: Failpoint, test: str = "") -> None:
         """The armed point was reached, and the process died there."""
@@ -156,7 +187,10 @@ class Night:
     def robot(self, name: str, **spec: Any) -> None:
         """A Linux robot, ready to work."""
         self.apply(manifest("Robot", name, {"runtime": {"linuxPod": {}}, **spec}))
-        eventually(lambda: self.get("robot", name).get("status", {}).get("phase") == "Idle", f"robot {name} is Idle")
+        try:
+            eventually(lambda: self.get("robot", name).get("status", {}).get("phase") == "Idle", f"{name} is Idle")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.get('robot', name)}\n{self._last_words()}") from None
 
     def item(self, name: str, robot: str, script: str, **spec: Any) -> None:
         self.apply(manifest("ActivityItem", name, shell(script, robotRef={"name": robot}, **spec)))
@@ -166,8 +200,14 @@ class Night:
         try:
             eventually(lambda: self.phase(name) == phase, f"{name} is {phase}", deadline)
         except AssertionError as error:
-            raise AssertionError(f"{error}; {self.get('activityitem', name)}") from None
+            raise AssertionError(f"{error}; {self.get('activityitem', name)}\n{self._last_words()}") from None
         return dict(self.get("activityitem", name)["status"])
+
+    def _last_words(self) -> str:
+        """The ends of all logs, for a test that has failed."""
+        robots = sorted((self.cluster.site.paths.logs / "robots").glob("*.log"))
+        files = [*(keeper.log for keeper in self.keepers.values()), *robots]
+        return "\n".join(f"--- {file.name}\n{file.read_text(errors='replace')[-4000:]}" for file in files)
 
     # Ledger
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import assert_never
 
+from kuberpa import names
 from kuberpa.client import (
     ACTIVITY_ITEMS,
     PODS,
@@ -146,7 +147,8 @@ class Performer:
         try:
             return await self.api.create(resource, namespace, body)
         except ConflictError:
-            present = await self.api.get(resource, namespace, name)
+            look = self.api.read if resource.group == names.GROUP else self.api.get
+            present = await look(resource, namespace, name)
         owners = {ref.get("uid") for ref in present["metadata"].get("ownerReferences", []) if ref.get("controller")}
         if owner_uid not in owners:
             raise NameTakenError(

@@ -201,7 +201,7 @@ class Reconciler:
         """
         if key[1] in self._confirmed:
             return True
-        body = await self.api.get(RESOURCES[key[0]], subject.metadata.namespace, subject.metadata.name)
+        body = await self.api.read(RESOURCES[key[0]], subject.metadata.namespace, subject.metadata.name)
         self._confirmed.add(key[1])
         if body["metadata"]["resourceVersion"] == subject.metadata.resource_version:
             return True
@@ -249,7 +249,7 @@ class Reconciler:
         kind, uid = key
         meta = subject.metadata
         try:
-            body = await self.api.get(RESOURCES[kind], meta.namespace, meta.name)
+            body = await self.api.read(RESOURCES[kind], meta.namespace, meta.name)
         except NotFoundError:
             self.router.drop(kind, uid)
             return

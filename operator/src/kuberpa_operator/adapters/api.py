@@ -18,6 +18,10 @@ class Api(Protocol):
         """A whole collection."""
         ...
 
+    async def read(self, resource: Resource, namespace: str, name: str) -> Body:
+        """One object of a kind that is watched: a list of one, which needs no right beyond those of the watch."""
+        ...
+
     async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
         """Create an object."""
         ...

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kuberpa.client import Cluster, Listing, Resource
+from kuberpa.client import Cluster, Listing, NotFoundError, Resource
 from kuberpa_operator.adapters.api import Body
 
 
@@ -26,6 +26,13 @@ class FencedCluster:
     async def list_all(self, resource: Resource, namespace: str | None = None, **query: str) -> Listing:
         """A whole collection."""
         return await self.cluster.list_all(resource, namespace, **query)
+
+    async def read(self, resource: Resource, namespace: str, name: str) -> Body:
+        """One object of a kind that is watched. Raises NotFoundError."""
+        listing = await self.cluster.list_all(resource, namespace, fieldSelector=f"metadata.name={name}")
+        if not listing.items:
+            raise NotFoundError(f"{resource.plural} {name!r} not found", status=404, reason="NotFound")
+        return dict(listing.items[0])
 
     async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
         """Create an object."""

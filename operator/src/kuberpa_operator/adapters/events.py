@@ -15,7 +15,7 @@ from kuberpa_operator.core.effects import Announce
 
 SERIES_SECONDS: Final = 360.0
 """A repetition within this belongs to the same series (client-go's rule)."""
-REPORT_EVERY: Final = 60.0
+REPORT_EVERY: Final = 10.0
 """A growing series is written at most this often."""
 REMEMBERED: Final = 4096
 NOTE_CHARS: Final = 1024

@@ -51,6 +51,11 @@ class MemoryApi:
         ]
         return Listing(items, str(next(self._versions)))
 
+    async def read(self, resource: Resource, namespace: str, name: str) -> Body:
+        """One object of a kind that is watched. Raises NotFoundError."""
+        self._maybe_fail("list", resource)
+        return copy.deepcopy(self._present(resource, namespace, name))
+
     async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
         """Create an object."""
         name = body["metadata"]["name"]
