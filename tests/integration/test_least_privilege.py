@@ -49,7 +49,7 @@ def exercised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def exercise(night: Night) -> None:
     """Everything that makes operator and panel call the API server."""
     night.robot("worker")
-    night.apply(manifest("Schedule", "often", OFTEN), manifest("Calendar", "office", {"workingDays": ["Monday"]}))
+    night.apply(manifest("Schedule", "often", OFTEN))
     night.item("runs", "worker", "sleep 0.3", ttlSecondsAfterFinished=1)
     night.item("stops", "worker", "exec sleep 300")
     night.ends("stops", "Running")
@@ -136,7 +136,6 @@ def through_the_panel(night: Night) -> None:
     created = panel.call("POST", "/api/v1/activities", body)
     name = created["name"]
     night.ends(name, "Running")
-    panel.call("POST", "/api/v1/schedules/default/often/pause")
     panel.call("POST", f"/api/v1/activities/default/{name}/kill")
     night.ends(name, "Killed")
     for action, phase in (("pause", "Paused"), ("stop", "Stopped")):
