@@ -122,6 +122,16 @@ ACTIVITIES = '''
 
 
     @activity
+    async def impatient() -> str:
+        try:
+            async with asyncio.timeout(0.05):
+                await queue("slow").aadd({})
+        except TimeoutError:
+            print("gave up", flush=True)
+        return await queue("q").aadd({"n": 1})
+
+
+    @activity
     def environment() -> list:
         return sorted(v for k, v in os.environ.items())
 '''
@@ -332,6 +342,18 @@ async def test_what_was_answered_into_a_lost_connection_is_asked_again_and_done_
     await (await panel.connected()).socket.close()
     assert (await ended(panel, "lost-answer")).result == [0]
     assert (panel.queues.of("q")[0].attempt, states(panel)) == (1, ["Succeeded"])
+
+
+@pytest.mark.usefixtures("robot")
+async def test_an_answer_that_nobody_waits_for_any_more_harms_no_other(panel: ScriptedPanel) -> None:
+    panel.mute = {QueueOp.ADD}
+    await begin(panel, "impatient", "impatient")
+    await panel.until(lambda: has_items(panel, 1))
+    panel.mute = set()
+    await (await panel.connected()).socket.close()
+    end = await ended(panel, "impatient")
+    assert (end.outcome, end.result) == (Outcome.SUCCEEDED, panel.queues.of("q")[0].id), end.error
+    assert panel.text("impatient") == ["gave up"]
 
 
 @pytest.mark.usefixtures("robot")

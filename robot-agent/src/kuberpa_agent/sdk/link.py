@@ -63,6 +63,7 @@ class Link:
     def call(self, request: dict[str, Any]) -> "Call":
         """Ask for something; the answer comes through the Call."""
         key, future = uuid.uuid4().hex, Future[Any]()
+        future.set_running_or_notify_cancel()  # who waits may go; the answer comes all the same
         with self._lock:
             self._pending[key] = (request, future)
             self._send({"id": key, "request": request})

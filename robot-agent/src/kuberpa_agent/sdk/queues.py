@@ -15,6 +15,7 @@ import asyncio
 import opcode
 import os
 import sys
+import threading
 import time
 from datetime import datetime
 from functools import partial
@@ -31,6 +32,7 @@ GRACE_SECONDS: Final = 5.0
 """How much later than the time allowed the answer of a take may come."""
 
 _own: tuple[int, Backend] | None = None
+_making: Final = threading.Lock()
 _replacement: Backend | None = None
 _left: list[tuple[Item, bool]] = []
 """Items whose loop was left, and whether by an exception: settled at the next chance, where errors can be raised."""
@@ -335,11 +337,12 @@ def backend() -> Backend:
     global _own  # noqa: PLW0603  one connection a process
     if _replacement is not None:
         return _replacement
-    if _own is None or _own[0] != os.getpid():  # a forked child makes its own
-        _own = (os.getpid(), Link(run_directory()))
-        OPEN.clear()
-        _left.clear()
-    return _own[1]
+    with _making:
+        if _own is None or _own[0] != os.getpid():  # a forked child makes its own
+            _own = (os.getpid(), Link(run_directory()))
+            OPEN.clear()
+            _left.clear()
+        return _own[1]
 
 
 def replace(other: Backend | None) -> Backend | None:

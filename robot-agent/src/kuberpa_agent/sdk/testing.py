@@ -73,6 +73,7 @@ class MemoryQueues:
     def call(self, request: dict[str, Any]) -> Call:
         """Do what was asked, at once."""
         key, future = uuid.uuid4().hex, Future[Any]()
+        future.set_running_or_notify_cancel()
         body = json.loads(json.dumps(request))
         with self._lock:
             if body["op"] == "take":
