@@ -111,6 +111,7 @@ class Reconciler:
             if work is None:
                 self.queue.done(key)
                 self._room.release()
+                await asyncio.sleep(0)  # nothing here waits, and the Lease must be renewed meanwhile
                 continue
             task = asyncio.create_task(self._execute(key, *work))
             self._tasks.add(task)

@@ -89,7 +89,7 @@ def cron(minute: set[int], hour: set[int]) -> str:
 
 
 @given(zone=st.sampled_from(ZONES), start=starts, minute=minutes, hour=hours, week=weeks, off=days_off)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_days_off_are_skipped(  # noqa: PLR0917
     zone: str, start: datetime, minute: set[int], hour: set[int], week: set[str], off: list[date]
 ) -> None:
@@ -115,7 +115,7 @@ def test_days_off_are_skipped(  # noqa: PLR0917
 
 @pytest.mark.parametrize("policy", ["NextWorkingDay", "PreviousWorkingDay"])
 @given(zone=st.sampled_from(ZONES), start=starts, minute=minutes, hour=hours, week=weeks, off=days_off)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_instants_of_days_off_move_to_the_nearest_working_day(  # noqa: PLR0917
     policy: str, zone: str, start: datetime, minute: set[int], hour: set[int], week: set[str], off: list[date]
 ) -> None:
@@ -143,7 +143,7 @@ def test_instants_of_days_off_move_to_the_nearest_working_day(  # noqa: PLR0917
 
 
 @given(zone=st.sampled_from(ZONES), start=starts, minute=minutes, begin=hours, length=st.integers(1, 23))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_a_daily_window_leaves_its_hours_alone_also_past_midnight(
     zone: str, start: datetime, minute: set[int], begin: set[int], length: int
 ) -> None:
@@ -338,3 +338,11 @@ def test_an_instant_at_which_one_begins_to_look_is_listed() -> None:
     found = plan(schedules=["0 9 * * *"])
     assert next(explain(found, utc(2027, 3, 1, 9), 1)).at == utc(2027, 3, 1, 9)
     assert isinstance(next(found.at_or_after(utc(2027, 3, 1))), Slot)
+
+
+def test_a_plan_by_the_minute_outlasts_a_long_summer_break() -> None:
+    closed = {"closed": {"workingDays": DAYS, "holidays": {"ranges": [{"from": "2027-06-01", "to": "2027-08-31"}]}}}
+    found = plan(closed, schedules=["* * * * *"], calendars={"exclude": ["closed"]})
+    assert found.firings(utc(2027, 6, 1, 12), 1)[0].time == utc(2027, 9, 1)
+    moved = plan(closed, schedules=["30 9 * * *"], calendars={"exclude": ["closed"], "onExcluded": "NextWorkingDay"})
+    assert moved.firings(utc(2027, 6, 1, 12), 1)[0].time == utc(2027, 9, 1, 9, 30)

@@ -8,17 +8,18 @@ All of it is a function of spec, calendars and an instant to start from.
 import hashlib
 import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain, islice
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from kuberpa.calendar import CalendarSpec, CalendarState
+from kuberpa.calendar import CalendarSpec
 from kuberpa.dates import HourRange, span_of
 from kuberpa.names import timestamp
-from kuberpa.planning.calendars import MAX_DAYS_AHEAD, Day, WorkCalendar, resolve
+from kuberpa.planning.calendars import MAX_DAYS_AHEAD, WorkCalendar, resolve
 from kuberpa.planning.cron import Cron
+from kuberpa.planning.days import DayRule
 from kuberpa.planning.errors import InvalidPlanError, InvalidZoneError, PlanError
 from kuberpa.planning.recurrence import Recurrence
 from kuberpa.planning.series import EPOCH, At, Every, Series, latest, union
@@ -26,17 +27,24 @@ from kuberpa.planning.walls import TICK, instant_of, parse_zone, wall_of
 from kuberpa.reasons import Reason
 from kuberpa.schedule import ScheduleSpec
 
+LONGEST_BREAK: Final = timedelta(days=15 * 366)
+"""Time without a firing after which a plan counts as one that never fires: 29 February may be 8 years away."""
 SKIPS_A_DAY: Final = 100
-"""Instants of one day off that are looked at; what follows on that day is passed over."""
-MAX_SKIPS: Final = 5000
-"""Instants left out in a row, by calendars or window, after which a plan counts as one that never fires."""
+"""Instants of one day off that are listed as left out; what follows on that day is passed over."""
 MOVES_A_DAY: Final = 1440
 """Instants of one day off that are moved; what follows on that day is left out."""
-NO_DAY: Final = "no day to move it to"
-NO_DAY_WEIGHT: Final = 50
-"""One instant that finds no working day within a year counts as so many left out."""
+MANY_DAYS_OFF: Final = 30
+"""Days off in a row after which of each further one only FEW instants are looked at."""
+FEW: Final = 2
+MAX_SILENT: Final = 20_000
+"""Instants outside of the window in a row after which a plan counts as one that never fires."""
 SILENT_A_DAY: Final = 60
 """Instants outside of the daily window that are passed one by one before looking for its next begin."""
+MAX_STUCK: Final = 50
+"""Instants in a row without a working day within a year, after which the same is so."""
+NO_DAY: Final = "no day to move it to"
+AHEAD: Final = 8
+"""Slots that a plan keeps: those due now and the next five firings, of most plans."""
 FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 
@@ -54,45 +62,28 @@ class Slot:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DayRule:
-    """Which days the calendars leave."""
+@dataclass(slots=True)
+class _Ahead:
+    """The slots that follow an instant without a gap, kept because the same ones are asked about again and again."""
 
-    include: tuple[WorkCalendar, ...]
-    exclude: tuple[WorkCalendar, ...]
-    with_hours: bool
+    start: datetime
+    slots: tuple[Slot, ...]
 
-    def day(self, day: date) -> Day:
-        """Whether the plan may fire on a day, and why not."""
-        for calendar in self.exclude:
-            found = calendar.day(day)
-            if not found.works:
-                return Day(works=False, why=f"{found.why}, by Calendar {calendar.name}")
-        days = [(calendar, calendar.day(day)) for calendar in self.include]
-        if not days or any(found.works for _, found in days):
-            return Day(works=True, why="")
-        calendar, found = days[0]
-        return Day(works=False, why=f"{found.why}, by Calendar {calendar.name}")
+    def reaches(self, instant: datetime) -> bool:
+        """Whether nothing up to an instant is missing here."""
+        return len(self.slots) < AHEAD or self.slots[-1].time > instant
 
-    def off_hours(self, wall: datetime) -> str:
-        """Whose hours a time on a working day is outside of; nothing when it may fire."""
-        if not self.with_hours:
-            return ""
-        for calendar in self.exclude:
-            if calendar.state(wall) is CalendarState.OFF_HOURS:
-                return calendar.name
-        working = [c for c in self.include if c.day(wall.date()).works]
-        if working and all(c.state(wall) is CalendarState.OFF_HOURS for c in working):
-            return working[0].name
-        return ""
+    def due(self, since: datetime, now: datetime) -> tuple[Slot, ...] | None:
+        """Those after `since` that are due by now; None when these slots cannot tell."""
+        if since < self.start or not self.reaches(now):
+            return None
+        return tuple(slot for slot in self.slots if since < slot.time and slot.at <= now)
 
-    def nearest(self, day: date, step: int) -> date | None:
-        """The next day (or the one before, by step) on which the plan may fire."""
-        for count in range(1, MAX_DAYS_AHEAD):
-            candidate = day + timedelta(days=step * count)
-            if self.day(candidate).works:
-                return candidate
-        return None
+    def firings(self, instant: datetime, limit: int) -> tuple[Slot, ...] | None:
+        """The first that fire after an instant; None when these slots cannot tell."""
+        found = tuple(slot for slot in self.slots if slot.fires and slot.time > instant)
+        enough = len(found) >= limit or len(self.slots) < AHEAD
+        return found[:limit] if instant >= self.start and enough else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +95,7 @@ class Plan:
     spec: ScheduleSpec
     days: DayRule | None
     seed: str
+    _ahead: list[_Ahead] = field(default_factory=list, compare=False, repr=False)
 
     def after(self, instant: datetime, until: datetime = FOREVER) -> Iterator[Slot]:
         """Slots whose nominal instant is later than the given one, also those that are left out, in order.
@@ -135,12 +127,25 @@ class Plan:
 
     def firings(self, instant: datetime, limit: int) -> tuple[Slot, ...]:
         """The next slots that fire."""
+        known = self._look_ahead(instant).firings(instant, limit)
+        if known is not None:
+            return known
         return tuple(islice((slot for slot in self.after(instant) if slot.fires), limit))
 
     def due(self, since: datetime, now: datetime, limit: int) -> tuple[Slot, ...]:
         """The last `limit` slots with nominal instants after `since` that are due by now, ascending."""
+        known = self._look_ahead(since).due(since, now)
+        if known is not None:
+            return known[-limit:]
         slots = latest(self.after, lambda slot: slot.time, since, now, limit)
         return tuple(slot for slot in slots if slot.at <= now) if self.spec.jitter_seconds else slots
+
+    def _look_ahead(self, instant: datetime) -> _Ahead:
+        known = self._ahead[0] if self._ahead else None
+        if known is None or instant < known.start or not known.reaches(instant):
+            known = _Ahead(instant, tuple(islice(self.after(instant), AHEAD)))
+            self._ahead[:] = [known]
+        return known
 
     # Window and calendars
 
@@ -166,14 +171,16 @@ class Plan:
             instant = max(instant, self._midnight(window.start_date) - TICK)
         if window.end_date is not None:
             until = min(until, self._midnight(window.end_date + _DAY) - TICK)
-        raws = self._raw(instant)
-        while (at := next(raws, None)) is not None and at <= until and silent <= MAX_SKIPS:
+        raws, begin = self._raw(instant), instant
+        while (at := next(raws, None)) is not None and at <= until and silent <= MAX_SILENT:
             wall = wall_of(at, self.zone)
             if window.daily is None or wall.time() in window.daily:
-                silent = 0
+                silent, begin = 0, at
                 yield at
                 continue
             silent += 1
+            if at - begin > LONGEST_BREAK:
+                return
             if silent % SILENT_A_DAY == 0:
                 raws = self._raw(self._opening(wall, window.daily) - TICK)
 
@@ -185,21 +192,25 @@ class Plan:
 
     def _thinned(self, instant: datetime, until: datetime, days: DayRule, limit: int) -> Iterator[datetime]:
         """At most so many instants of each day off."""
-        raws, today, count = self._windowed(instant, until), date.min, 0
+        raws, today, count, in_a_row = self._windowed(instant, until), date.min, 0, 0
         while (at := next(raws, None)) is not None:
             yield at
             day = wall_of(at, self.zone).date()
             today, count = day, (count + 1 if day == today else 1)
-            if count >= limit and not days.day(day).works:
+            if days.day(day).works:
+                in_a_row = 0
+            elif count >= (limit if in_a_row < MANY_DAYS_OFF else FEW):
+                in_a_row += 1
                 raws = self._windowed(self._midnight(day + _DAY) - TICK, until)
 
     def _skipping(self, instant: datetime, until: datetime, days: DayRule) -> Iterator[Slot]:
-        skipped = 0
+        begin = instant
         for at in self._thinned(instant, until, days, SKIPS_A_DAY):
             slot = self._judged(at, days)
             yield slot
-            skipped = 0 if slot.fires else skipped + 1
-            if skipped > MAX_SKIPS:
+            if slot.fires:
+                begin = at
+            elif at - begin > LONGEST_BREAK:
                 return
 
     def _judged(self, at: datetime, days: DayRule) -> Slot:
@@ -215,16 +226,17 @@ class Plan:
     def _moving(self, raws: Iterator[datetime], instant: datetime, days: DayRule, step: int) -> Iterator[Slot]:
         """Instants on days off come at the same time of another day; one that meets another comes once."""
         waiting: list[tuple[datetime, bool, int, Slot]] = []
-        skipped = 0
+        begin, stuck = instant, 0
         for count, raw in enumerate(raws):
             slot = self._moved(raw, days, step)
-            skipped = 0 if slot.fires else skipped + (NO_DAY_WEIGHT if slot.why.endswith(NO_DAY) else 1)
+            stuck = stuck + 1 if slot.why.endswith(NO_DAY) else 0
+            begin = raw if slot.fires else begin
             if slot.time > instant:
                 heapq.heappush(waiting, (slot.time, slot.reason is Reason.MOVED, count, slot))
             horizon = raw if step > 0 else self._earliest_move(raw, days)
             while waiting and waiting[0][0] <= horizon:
                 yield heapq.heappop(waiting)[-1]
-            if skipped > MAX_SKIPS:
+            if stuck > MAX_STUCK or raw - begin > LONGEST_BREAK:
                 break
         while waiting:
             yield heapq.heappop(waiting)[-1]
@@ -358,12 +370,12 @@ def _days(spec: ScheduleSpec, calendars: Mapping[str, CalendarSpec]) -> DayRule 
     if not named.include and not named.exclude:
         return None
     groups: list[tuple[WorkCalendar, ...]] = []
-    for field, names_ in (("include", named.include), ("exclude", named.exclude)):
+    for side, names_ in (("include", named.include), ("exclude", named.exclude)):
         found = []
         for index, name in enumerate(names_):
             try:
                 found.append(resolve(name, calendars))
             except PlanError as error:
-                raise type(error)(f"spec.calendars.{field}[{index}]: {error}") from None
+                raise type(error)(f"spec.calendars.{side}[{index}]: {error}") from None
         groups.append(tuple(found))
     return DayRule(groups[0], groups[1], with_hours=named.hours == "Respect")

@@ -310,9 +310,11 @@ def _missed(fates: tuple[Fate, ...]) -> list[Missed]:
 
 
 def _upcoming(s: Snapshot, last: datetime, limit: int) -> tuple[datetime, ...]:
-    plan = _plan(s)
-    since = s.now - timedelta(seconds=s.schedule.spec.jitter_seconds)
-    slots = (slot.at for slot in plan.after(since) if slot.fires and slot.at > s.now and slot.time > last)
+    plan, jitter = _plan(s), s.schedule.spec.jitter_seconds
+    if not jitter:
+        return tuple(slot.at for slot in plan.firings(max(s.now, last), limit))
+    since = max(s.now - timedelta(seconds=jitter), last)
+    slots = (slot.at for slot in plan.after(since) if slot.fires and slot.at > s.now)
     return tuple(islice(slots, limit))
 
 
