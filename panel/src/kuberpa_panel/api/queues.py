@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 from starlette.requests import Request
 
 from kuberpa.meta import Condition
@@ -304,7 +305,10 @@ async def _read(request: Request, model: type[Model], *, idempotency_key: str | 
 
 
 def _dump(value: Model) -> bytes:
-    return json.dumps(value.to_json(), separators=(",", ":")).encode()
+    try:
+        return value.model_dump_json(by_alias=True, exclude_none=True).encode()
+    except (PydanticSerializationError, UnicodeEncodeError):  # a lone surrogate in a payload
+        return json.dumps(value.to_json(), separators=(",", ":")).encode()
 
 
 def _json(value: Model, status: int = 200) -> Response:

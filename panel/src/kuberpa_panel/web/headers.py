@@ -2,9 +2,10 @@
 
 import re
 import secrets
+from base64 import urlsafe_b64encode
 from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CSP: Final = (
@@ -21,7 +22,12 @@ FIXED: Final = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 HSTS: Final = "max-age=31536000"
+_RAW: Final = {name.lower().encode(): value.encode() for name, value in FIXED.items()}
+_CSP: Final = b"content-security-policy"
+_NONCE_BYTES: Final = 16
+_ID_BYTES: Final = 8
 REQUEST_ID: Final = "X-Request-ID"
+_ID: Final = REQUEST_ID.lower().encode()
 _ACCEPTABLE_ID: Final = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
 
 
@@ -40,21 +46,21 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = given if _ACCEPTABLE_ID.match(given) else secrets.token_hex(8)
-        nonce = secrets.token_urlsafe(16)
+        wished = Headers(scope=scope).get(REQUEST_ID, "")
+        random = secrets.token_bytes(_NONCE_BYTES + _ID_BYTES)  # one call of the system serves both
+        request_id = wished if _ACCEPTABLE_ID.match(wished) else random[_NONCE_BYTES:].hex()
+        nonce = urlsafe_b64encode(random[:_NONCE_BYTES]).rstrip(b"=").decode()
         scope.setdefault("state", {}).update(nonce=nonce, request_id=request_id)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in FIXED.items():
-                    headers[name] = value
-                headers["Content-Security-Policy"] = CSP.format(nonce=nonce)
-                headers[REQUEST_ID] = request_id
-                headers.setdefault("Cache-Control", "no-store")
+                own = _RAW | {_CSP: CSP.format(nonce=nonce).encode(), _ID: request_id.encode()}
                 if scope["scheme"] == "https":
-                    headers["Strict-Transport-Security"] = HSTS
+                    own[b"strict-transport-security"] = HSTS.encode()
+                kept = [pair for pair in message["headers"] if pair[0].lower() not in own]
+                if all(name.lower() != b"cache-control" for name, _ in kept):
+                    own[b"cache-control"] = b"no-store"
+                message["headers"] = [*kept, *own.items()]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
