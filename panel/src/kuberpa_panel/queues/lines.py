@@ -12,6 +12,10 @@ from typing import Any, Final
 
 from kuberpa_panel.queues.store import GRANTS, Grant
 
+EMPTY_SECONDS: Final = 5.0
+"""How long a queue that had nothing is believed to have nothing, unless the bell rings: a thousand robots that join
+again every minute need not ask a thousand times.
+"""
 FIRST_REACH: Final = 5
 """Robots for whom items are asked first: a single add should not cost the terms of a hundred leases."""
 
@@ -36,6 +40,7 @@ class Line:
         self._fetch, self._give_back, self._is_open = fetch, give_back, is_open
         self._places: deque[Place] = deque()
         self._maybe = False
+        self._empty_until = 0.0
         self._pump: asyncio.Task[None] | None = None
 
     @property
@@ -50,7 +55,8 @@ class Line:
         """
         place = Place(grant, waits=seconds > 0)
         self._places.append(place)
-        self.ring()
+        if not place.waits or asyncio.get_running_loop().time() >= self._empty_until:
+            self.ring()
         try:
             if seconds <= 0:
                 return await place.future
@@ -70,6 +76,7 @@ class Line:
     def ring(self) -> None:
         """The queue may have something."""
         self._maybe = True
+        self._empty_until = 0.0
         if self._pump is None and self._places:
             self._pump = asyncio.create_task(self._serve())
 
@@ -106,6 +113,8 @@ class Line:
         left = served[len(rows) :]
         self._places.extendleft(place for place in reversed(left) if not place.future.done())
         if left:
+            if not self._maybe:
+                self._empty_until = asyncio.get_running_loop().time() + EMPTY_SECONDS
             self._send_away(None)
         else:
             self._maybe = True
