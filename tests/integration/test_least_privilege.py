@@ -138,12 +138,16 @@ def through_the_panel(night: Night) -> None:
     night.ends(name, "Running")
     panel.call("POST", f"/api/v1/activities/default/{name}/kill")
     night.ends(name, "Killed")
+    night.item("long", "worker", "exec sleep 300")
+    eventually(lambda: night.get("poddisruptionbudget", "robot-worker-at-work"), "a robot at work is protected")
+    night.cluster.kubectl("patch", "ai", "long", "--type=merge", "-p", '{"spec":{"desiredState":"Kill"}}')
     for action, phase in (("pause", "Paused"), ("stop", "Stopped")):
         panel.call("POST", f"/api/v1/robots/default/worker/{action}")
         eventually(
             lambda phase=phase: night.get("robot", "worker")["status"]["phase"] == phase,  # type: ignore[misc]
             f"the robot is {phase}",
         )
+    a_former_account(night)
     a_fleet(night, panel)
     a_work_item(night, panel)
     schedules_by_hand(night, panel)
@@ -172,6 +176,23 @@ def schedules_by_hand(night: Night, panel: "Panel") -> None:
     )
     page = panel.call("GET", "/api/v1/queues/default/letters/items")
     assert [item["payload"] for item in page["items"]].count({"to": "Boris"}) == 1
+
+
+def a_former_account(night: Night) -> None:
+    """An account of a former robot of the name waits to be collected when the next one comes."""
+    owner = {
+        "apiVersion": "kuberpa.dev/v1alpha1",
+        "kind": "Robot",
+        "name": "again",
+        "uid": "former",
+        "controller": True,
+    }
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot-again"}}
+    account["metadata"]["ownerReferences"] = [owner]  # type: ignore[index]
+    robot = manifest("Robot", "again", {"runtime": {"linuxPod": {}}})
+    both = {"apiVersion": "v1", "kind": "List", "items": [account, robot]}
+    night.cluster.kubectl("create", "-f", "-", stdin=json.dumps(both))
+    eventually(lambda: night.get("pod", "robot-again"), "the robot has a pod")
 
 
 def a_fleet(night: Night, panel: "Panel") -> None:

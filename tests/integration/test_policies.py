@@ -278,6 +278,42 @@ class TestControl:
         assert "may change only desiredState" in run.stderr
 
 
+class TestPrivileged:
+    OPTIONS = ({"hostProcess": True}, {"gmsaCredentialSpecName": "sap"})
+
+    @pytest.mark.parametrize("options", OPTIONS, ids=str)
+    @pytest.mark.parametrize("kind", ["Robot", "RobotFleet"])
+    def test_a_robot_reaches_beyond_its_container_only_for_those_who_may_make_pods(
+        self, policed: Cluster, kind: str, options: Body
+    ) -> None:
+        plain, privileged = manifest(kind), manifest(kind)
+        runtime = {"runtime": {"windowsPod": options}}
+        if kind == "Robot":
+            privileged["spec"] = runtime
+        else:
+            privileged["spec"] = {
+                **privileged["spec"],
+                "template": {"metadata": {"labels": {"team": "x"}}, "spec": runtime},
+            }
+        run = create(policed, privileged, ADMIN.flag)
+        assert f"windowsPod.{next(iter(options))}: user admin may not give robots" in run.stderr
+        assert "the verb create on pods" in run.stderr
+        assert create(policed, privileged, "--dry-run=server").returncode == 0, "the cluster's administrator may"
+        assert create(policed, plain, ADMIN.flag, "--dry-run=server").returncode == 0
+
+    def test_a_change_of_something_else_needs_no_more(self, policed: Cluster) -> None:
+        robot = manifest("Robot", {"runtime": {"windowsPod": {"hostProcess": True}}})
+        created(policed, robot)
+        assert patch(policed, robot, {"spec": {"concurrency": 2}}, ADMIN.flag).returncode == 0
+        more = {"spec": {"runtime": {"windowsPod": {"image": "mine:1"}}}}
+        assert "the verb create on pods" in patch(policed, robot, more, ADMIN.flag).stderr
+
+    def test_a_host_process_has_no_managed_account(self, policed: Cluster) -> None:
+        windows = {"hostProcess": True, "gmsaCredentialSpecName": "sap"}
+        run = create(policed, manifest("Robot", {"runtime": {"windowsPod": windows}}), "--dry-run=server")
+        assert "cannot be set with hostProcess" in run.stderr
+
+
 class TestFleet:
     def test_whoever_makes_robots_by_a_fleet_must_be_allowed_to_make_robots(self, policed: Cluster) -> None:
         fleet = manifest("RobotFleet")

@@ -16,6 +16,7 @@ from kuberpa.activity import ActivityItem
 from kuberpa.client import (
     ACTIVITY_ITEMS,
     CALENDARS,
+    DISRUPTION_BUDGETS,
     EVENTS,
     PODS,
     ROBOT_FLEETS,
@@ -55,6 +56,7 @@ RESOURCES: dict[str, Resource] = {
         CALENDARS,
         ROBOT_FLEETS,
         PODS,
+        DISRUPTION_BUDGETS,
         SERVICE_ACCOUNTS,
         EVENTS,
     )

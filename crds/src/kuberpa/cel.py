@@ -144,6 +144,13 @@ def _template(path: str) -> dict[str, tuple[Rule, ...]]:
 
 _ROBOT: Final[dict[str, tuple[Rule, ...]]] = {
     "spec.runtime": (exactly_one_of("windowsPod", "linuxPod", example="runtime: {linuxPod: {}}"),),
+    "spec.runtime.windowsPod": (
+        Rule(
+            rule="!(self.hostProcess && has(self.gmsaCredentialSpecName))",
+            message="cannot be set with hostProcess: a HostProcess container has the identity of its node",
+            field="gmsaCredentialSpecName",
+        ),
+    ),
     "spec.packages[]": (_NO_CREDENTIALS,),
     "spec.program": (
         Rule(

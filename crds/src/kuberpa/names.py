@@ -64,6 +64,11 @@ def pod_name(robot: str) -> str:
     return f"robot-{robot}"
 
 
+def budget_name(robot: str) -> str:
+    """PodDisruptionBudget that keeps the Robot's pod from being evicted while it works."""
+    return f"robot-{robot}-at-work"
+
+
 def service_account_name(robot: str) -> str:
     """ServiceAccount under which the Robot's pod runs."""
     return f"robot-{robot}"

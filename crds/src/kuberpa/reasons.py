@@ -9,6 +9,7 @@ class Reason(StrEnum):
     POD_STARTING = "PodStarting"
     POD_FAILED = "PodFailed"
     POD_REPLACING = "PodReplacing"
+    POD_DISRUPTED = "PodDisrupted"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     UNSCHEDULABLE = "Unschedulable"
     POD_CREATE_REFUSED = "PodCreateRefused"

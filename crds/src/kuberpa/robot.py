@@ -299,6 +299,13 @@ class RobotStatus(Model):
     transition: Annotated[
         Transition | None, Field(description="The last change of desiredState, or the last restart.")
     ] = None
+    protected: Annotated[
+        bool,
+        Field(
+            description="Whether a PodDisruptionBudget keeps the pod from being evicted: while activities run, one of "
+            "them for 5 s or more."
+        ),
+    ] = False
     program: Annotated[ProgramStatus | None, Field(description="The robot's program, if it has one.")] = None
 
 

@@ -57,6 +57,23 @@ class LinuxPod(PodRuntime):
 class WindowsPod(PodRuntime):
     """A pod on a Windows node."""
 
+    host_process: Annotated[
+        bool,
+        Field(
+            description="Run as a HostProcess container: with the node's own file system, network and rights. Whoever "
+            "sets it must be allowed to create pods, and the namespace must allow privileged ones."
+        ),
+    ] = False
+    gmsa_credential_spec_name: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=253,
+            pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+            description="GMSACredentialSpec under which the robot is a member of the domain. Whoever sets it must be "
+            "allowed to create pods; the robot's account robot-NAME needs the verb use on it.",
+        ),
+    ] = None
     image: Annotated[str, Field(min_length=1, max_length=512, description="Image that carries the robot agent.")] = (
         DEFAULT_WINDOWS_IMAGE
     )

@@ -20,8 +20,11 @@
   resources: [pods]
   verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
-  resources: [serviceaccounts]
-  verbs: [get, create]
+  resources: [serviceaccounts]  # delete: one of a former robot of the name, which waits to be collected
+  verbs: [get, create, delete]
+- apiGroups: [policy]  # robots at work are not evicted
+  resources: [poddisruptionbudgets]
+  verbs: [create, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -47,6 +47,7 @@ class Gatherer:
     plans: Plans = field(init=False)
     _phases: dict[str, tuple[ActivityPhase, datetime]] = field(default_factory=dict)
     _counts_changed: dict[str, datetime] = field(default_factory=dict)
+    _quiet_since: dict[str, datetime] = field(default_factory=dict)
     _templates: dict[str, tuple[tuple[int, str], Body | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,6 +86,8 @@ class Gatherer:
             server_fresh=agent is not None and agent.server in fresh,
             panel_available=bool(fresh),
             running=running,
+            working_since=next((at for _, at in self._busy_since((robot_,))), None) if running else None,
+            quiet_since=self._quiet(meta.uid, now, running=running),
             programs=tuple(child for child in self.world.children_of(meta.uid) if is_program(child)),
             queued=queued,
             setback=self.setbacks.get(meta.uid),
@@ -136,6 +139,12 @@ class Gatherer:
             setback=self.setbacks.get(meta.uid),
         )
 
+    def _quiet(self, uid: str, now: datetime, *, running: int) -> datetime | None:
+        if running:
+            self._quiet_since.pop(uid, None)
+            return None
+        return self._quiet_since.setdefault(uid, now)
+
     def _busy_since(self, robots: Iterable[Robot]) -> Iterator[tuple[str, datetime]]:
         for robot_ in robots:
             held = self.dispatcher.held_by((robot_.metadata.namespace, robot_.metadata.name))
@@ -158,6 +167,7 @@ class Gatherer:
             self.trigger_refusals,
             self._phases,
             self._counts_changed,
+            self._quiet_since,
             self._templates,
         )
         for memory in memories:

@@ -1,15 +1,18 @@
 """Carries out effects: the only writer besides `report`. One branch an effect."""
 
+import logging
 from dataclasses import dataclass
 from typing import assert_never
 
 from kuberpa import names
 from kuberpa.client import (
     ACTIVITY_ITEMS,
+    DISRUPTION_BUDGETS,
     PODS,
     ROBOTS,
     SERVICE_ACCOUNTS,
     ConflictError,
+    ForbiddenError,
     InvalidError,
     NotFoundError,
     Resource,
@@ -32,9 +35,12 @@ from kuberpa_operator.core.effects import (
     Fire,
     OrderRobot,
     PatchRobot,
+    ProtectPod,
     StopItem,
+    UnprotectPod,
 )
 
+log = logging.getLogger(__name__)
 Change = tuple[str, Body]
 """Kind and body of an object as the API server answered."""
 
@@ -52,7 +58,7 @@ class Performer:
     metrics: Metrics
     clock: Clock
 
-    async def perform(self, effect: Effect, subject: Subject) -> Change | None:  # noqa: C901, PLR0911, PLR0912  one an effect
+    async def perform(self, effect: Effect, subject: Subject) -> Change | None:  # noqa: C901, PLR0911, PLR0912  length: one branch an effect
         """One effect, and the change that the API server answered with. Raises ApiError, NameTakenError."""
         match effect:
             case CreatePod():
@@ -61,6 +67,12 @@ class Performer:
                 reach(Failpoint.POD_DELETE_BEFORE)
                 await self._delete(PODS, effect.namespace, effect.name, effect.uid, effect.grace_seconds)
                 reach(Failpoint.POD_DELETE_AFTER)
+                return None
+            case ProtectPod():
+                await self._protect(effect)
+                return None
+            case UnprotectPod():
+                await self._delete(DISRUPTION_BUDGETS, effect.namespace, effect.name, "")
                 return None
             case DeleteItem():
                 reach(Failpoint.DELETE_BEFORE)
@@ -94,10 +106,31 @@ class Performer:
 
     async def _create_pod(self, effect: CreatePod) -> Change:
         reach(Failpoint.POD_BEFORE)
-        await self._create_owned(SERVICE_ACCOUNTS, effect.namespace, effect.service_account, effect.owner_uid)
+        await self._create_account(effect)
         pod = await self._create_owned(PODS, effect.namespace, effect.pod, effect.owner_uid)
         reach(Failpoint.POD_AFTER)
         return ("Pod", pod)
+
+    async def _protect(self, effect: ProtectPod) -> None:
+        try:
+            await self.api.create(DISRUPTION_BUDGETS, effect.namespace, effect.budget)
+        except ConflictError:
+            return  # it was made before a crash
+        except (ForbiddenError, InvalidError) as error:
+            # the robot works all the same
+            log.warning("a pod is not protected from eviction: %s", error)
+
+    async def _create_account(self, effect: CreatePod) -> None:
+        """The robot's account. One of a former Robot of its name is only waiting to be collected: it makes way."""
+        namespace, body = effect.namespace, effect.service_account
+        try:
+            await self._create_owned(SERVICE_ACCOUNTS, namespace, body, effect.owner_uid)
+        except NameTakenError:
+            present = await self.api.get(SERVICE_ACCOUNTS, namespace, body["metadata"]["name"])
+            if not _is_of_a_former(present, body):
+                raise
+            await self._delete(SERVICE_ACCOUNTS, namespace, present["metadata"]["name"], present["metadata"]["uid"])
+            await self._create_owned(SERVICE_ACCOUNTS, namespace, body, effect.owner_uid)
 
     async def _fire(self, effect: Fire) -> Change:
         reach(Failpoint.FIRE_BEFORE)
@@ -163,6 +196,15 @@ class Performer:
             await self.api.delete(resource, namespace, name, uid=uid, grace_seconds=grace_seconds)
         except (NotFoundError, ConflictError):
             return  # it is gone; under that name there may be another one by now
+
+
+def _is_of_a_former(present: Body, wanted: Body) -> bool:
+    """Whether what is there belongs to an owner of the same kind and name as the one for which it is wanted."""
+    owners = [
+        next(({key: ref[key] for key in ("kind", "name")} for ref in refs if ref.get("controller")), None)
+        for refs in (each["metadata"].get("ownerReferences", []) for each in (present, wanted))
+    ]
+    return owners[0] is not None and owners[0] == owners[1]
 
 
 def _whose(body: Body) -> str:

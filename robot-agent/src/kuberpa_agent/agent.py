@@ -53,6 +53,8 @@ CONTACT_SECONDS: Final = 1.0
 """The executor hears at most this often that the panel answers."""
 STABLE_SECONDS: Final = 30.0
 """A connection that lasted this long was a success; the next failure counts as the first."""
+HARD_SECONDS: Final = 30.0
+"""Of its grace an agent that shuts down keeps so much for asking what still runs to end, and for killing it."""
 LOGGED_FAILURES: Final = 20
 """Of failures in a row the first is logged, and every so many-th after it."""
 
@@ -144,7 +146,8 @@ class Agent:
         deadline = time.monotonic() + grace_seconds
         reserve = min(5.0, grace_seconds / 4)
         self._session.draining = True
-        await self._runner.close(mode, grace_seconds - reserve)
+        hard = min(HARD_SECONDS, grace_seconds - reserve)
+        await self._runner.close(mode, hard, grace_seconds - reserve - hard)
         self._closed = True
         with suppress(TimeoutError):
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):

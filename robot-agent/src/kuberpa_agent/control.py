@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -59,6 +61,14 @@ class Control:
         if state is not self.state:
             self._write(state)
         self.look()
+
+    async def settle(self, seconds: float) -> None:
+        """As in a safe stop of the robot: wait until what runs has ended; its program is not waited for."""
+        self.obey(RobotState.STOPPING, 0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(run.exit is None and run.lane is not None for run in self._runs.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)  # shims are no coroutines
 
     def look(self) -> None:
         """Report how far it is, if that has changed."""

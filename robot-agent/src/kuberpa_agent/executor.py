@@ -233,11 +233,16 @@ class Executor:
         lease = {"boot": self._platform.boot_id(), "monotonic": time.monotonic()}
         rundir.write_json(self._places.lease, lease)
 
-    async def close(self, mode: CloseMode, grace_seconds: float = 30.0) -> None:
-        """End: runs by `mode`, warm workers always. Finished of ended runs can be read before events() ends."""
+    async def close(self, mode: CloseMode, grace_seconds: float = 30.0, patience_seconds: float = 0.0) -> None:
+        """End: runs by `mode`, warm workers always. Finished of ended runs can be read before events() ends.
+
+        In SAFE mode what runs may first go on to its end or its next checkpoint for `patience_seconds`.
+        """
         self._closing = True
         self._give_up_waiting()
         if mode is not CloseMode.DETACH:
+            if mode is CloseMode.SAFE and patience_seconds > 0:
+                await self._control.settle(patience_seconds)
             await self._end_runs(mode, grace_seconds)
         await self._workers.close()
         await self._follower.close()

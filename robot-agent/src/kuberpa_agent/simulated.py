@@ -363,9 +363,12 @@ class SimulatedRuns:
     def renew_lease(self) -> None:
         """Nothing to do: simulated runs do not end by themselves."""
 
-    async def close(self, mode: CloseMode, grace_seconds: float = 30.0) -> None:
-        """End the runs by `mode`."""
+    async def close(self, mode: CloseMode, grace_seconds: float = 30.0, patience_seconds: float = 0.0) -> None:
+        """End the runs by `mode`; in SAFE mode they may first end by themselves for `patience_seconds`."""
         self._closing = True
+        if mode is CloseMode.SAFE and patience_seconds > 0:
+            going = [run.task for run in self._runs.values() if run.finished is None and run.task is not None]
+            await asyncio.wait(going or [asyncio.create_task(asyncio.sleep(0))], timeout=patience_seconds)
         running = [run for run in self._runs.values() if run.finished is None]
         for run in running:
             run.shut_down = True

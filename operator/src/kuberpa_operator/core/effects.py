@@ -40,6 +40,22 @@ class DeletePod:
 
 
 @dataclass(frozen=True, slots=True)
+class ProtectPod:
+    """Keep a Robot's pod from being evicted, if that may be done."""
+
+    namespace: str
+    budget: Body
+
+
+@dataclass(frozen=True, slots=True)
+class UnprotectPod:
+    """Let a Robot's pod be evicted again."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteItem:
     """Delete exactly this ActivityItem."""
 
@@ -140,6 +156,8 @@ class Announce:
 Effect = (
     CreatePod
     | DeletePod
+    | ProtectPod
+    | UnprotectPod
     | DeleteItem
     | Fire
     | AddActivity

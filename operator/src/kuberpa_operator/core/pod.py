@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from kuberpa import names
 from kuberpa.robot import Robot
-from kuberpa.runtime import PodRuntime
+from kuberpa.runtime import PodRuntime, WindowsPod
 from kuberpa_operator.core.effects import Body
 
 CONTAINER: Final = "agent"
 LINUX_USER: Final = 10001
 TOKEN_SECONDS: Final = 3600
-GRACE_SECONDS: Final = 60
-"""An agent that shuts down stops its runs within this."""
+END_SECONDS: Final = 35
+"""What a pod gets beyond the robot's grace: what still runs then is asked to end, killed and reported."""
 PATHS: Final = {
     "token": "/var/run/kuberpa/token",
     "secrets": "/var/run/kuberpa/secrets",
@@ -60,6 +60,8 @@ class Pod:
     """Why it is as it is: the pod's own, an unmet condition's, or a waiting container's."""
     message: str = ""
     unschedulable: bool = False
+    disruption: str = ""
+    """Why Kubernetes ends it: eviction, a lost node, preemption."""
     restarts: int = 0
 
     @property
@@ -92,9 +94,18 @@ def read_pod(body: Body) -> Pod:
         created_at=datetime.fromisoformat(meta["creationTimestamp"]) if "creationTimestamp" in meta else None,
         reason=why[0],
         message=why[1],
+        disruption=_disruption(status),
         unschedulable=unscheduled.get("reason") == "Unschedulable",
         restarts=sum(container.get("restartCount", 0) for container in containers),
     )
+
+
+def _disruption(status: Body) -> str:
+    found: Body = next(
+        (c for c in status.get("conditions", []) if c.get("type") == "DisruptionTarget" and c.get("status") == "True"),
+        {},
+    )
+    return ": ".join(filter(None, (found.get("reason", ""), found.get("message", ""))))
 
 
 def _why(status: Body, unscheduled: Body, containers: list[Body]) -> tuple[str, str]:
@@ -127,21 +138,29 @@ def render_pod(robot: Robot, settings: PodSettings) -> Body:
     if runtime is None:
         raise ValueError("spec.runtime: exactly one of windowsPod and linuxPod must be given")
     volumes = _volumes(robot)
+    grace = grace_seconds(robot)
     spec: Body = {
         "serviceAccountName": names.service_account_name(robot.metadata.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Always",
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "containers": [_container(robot, settings, volumes)],
         "volumes": [volume for volume, _ in volumes],
-        **(_windows(runtime) if windows else _linux(runtime)),
+        **(_windows(windows) if windows else _linux(runtime)),
     }
     meta = _meta(robot, names.pod_name(robot.metadata.name))
+    # another grace is no reason to replace a pod: whoever deletes it by spec.stop says how much it has
     annotations = {names.ANNOTATION_TEMPLATE_HASH: _hash(spec)}
+    spec["terminationGracePeriodSeconds"] = grace
+    spec["containers"][0]["env"].append({"name": "KUBERPA_GRACE_SECONDS", "value": str(grace)})
     if (wish := robot.metadata.annotations.get(names.ANNOTATION_RESTARTED_AT)) is not None:
         annotations[names.ANNOTATION_RESTARTED_AT] = wish
     return {"metadata": {**meta, "annotations": annotations}, "spec": spec}
+
+
+def grace_seconds(robot: Robot) -> int:
+    """How long the robot's pod may take to end: a deleted pod stops as safely as a robot does."""
+    return robot.spec.stop.grace_period_seconds + END_SECONDS
 
 
 def template_hash(pod: Body) -> str:
@@ -153,6 +172,18 @@ def _hash(spec: Body) -> str:
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def owner_reference(robot: Robot) -> Body:
+    """What belongs to a robot goes with it."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "Robot",
+        "name": robot.metadata.name,
+        "uid": robot.metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
 def _meta(robot: Robot, name: str) -> Body:
     return {
         "name": name,
@@ -161,16 +192,7 @@ def _meta(robot: Robot, name: str) -> Body:
             "app.kubernetes.io/name": "kuberpa-robot",
             "app.kubernetes.io/managed-by": "kuberpa-operator",
         },
-        "ownerReferences": [
-            {
-                "apiVersion": names.API_VERSION,
-                "kind": "Robot",
-                "name": robot.metadata.name,
-                "uid": robot.metadata.uid,
-                "controller": True,
-                "blockOwnerDeletion": False,
-            }
-        ],
+        "ownerReferences": [owner_reference(robot)],
     }
 
 
@@ -183,7 +205,6 @@ def _container(robot: Robot, settings: PodSettings, volumes: list[tuple[Body, st
         "KUBERPA_STATE_DIR": PATHS["state"],
         "KUBERPA_SECRETS_DIR": PATHS["secrets"],
         "KUBERPA_PACKAGE_INDEX_DIR": PATHS["package-index"],
-        "KUBERPA_GRACE_SECONDS": str(GRACE_SECONDS),
         "KUBERPA_LOG_LEVEL": settings.log_level,
     }
     container: Body = {
@@ -242,13 +263,23 @@ def _linux(runtime: PodRuntime) -> Body:
     }
 
 
-def _windows(runtime: PodRuntime) -> Body:
+def _windows(runtime: WindowsPod) -> Body:
     # the API server refuses Linux fields (seccompProfile, capabilities, runAsUser) where os.name is windows
+    options: Body = {"runAsUserName": "ContainerUser"}
+    if runtime.host_process:
+        options = {"hostProcess": True, "runAsUserName": "NT AUTHORITY\\SYSTEM"}
+    elif runtime.gmsa_credential_spec_name is not None:
+        # a group managed account is what the network service has on the network; ContainerUser has no identity there
+        options = {
+            "gmsaCredentialSpecName": runtime.gmsa_credential_spec_name,
+            "runAsUserName": "NT AUTHORITY\\NETWORK SERVICE",
+        }
     return {
         "os": {"name": "windows"},
         "nodeSelector": {**runtime.node_selector, "kubernetes.io/os": "windows"},
         "tolerations": [WINDOWS_TOLERATION, *_tolerations(runtime)],
-        "securityContext": {"windowsOptions": {"runAsUserName": "ContainerUser"}},
+        "securityContext": {"windowsOptions": options},
+        **({"hostNetwork": True} if runtime.host_process else {}),
     }
 
 

@@ -24,6 +24,7 @@ from kuberpa_operator.core.dispatch import Seat
 from kuberpa_operator.core.effects import Announce, Decision, earliest
 from kuberpa_operator.core.pod import Pod
 from kuberpa_operator.core.program import Verdict, plan
+from kuberpa_operator.core.robot_protection import protection
 from kuberpa_operator.core.robot_rules import INSTALLING, READY_RULES, View, look
 from kuberpa_operator.core.robot_snapshot import Snapshot
 
@@ -71,6 +72,7 @@ def decide(s: Snapshot) -> Decision:
     view, former, phase = look(s), s.robot.status, s.step.phase
     transition = _reached(s, phase)
     ready = view.rule in READY_RULES and not s.outdated
+    protecting, protected, look_at = protection(s)
     program = plan(s.robot, s.programs, s.goal, s.now, ready=ready, working=s.running > 0)
     counts_at = _counts_due(s, view)
     late = counts_at is not None and s.now < counts_at
@@ -84,14 +86,22 @@ def decide(s: Snapshot) -> Decision:
             "activities": former.activities if late else ActivityCounts(running=s.running, queued=s.queued),
             "transition": transition,
             "program": program.status,
+            "protected": protected,
         }
     )
     return Decision(
         view.reason,
         view.message,
         status,
-        (*_begun(s, transition), *view.effects, *program.effects, *_ready_change(s, view), *_ended(s, transition)),
-        earliest(view.wake_at, program.wake_at, counts_at if late else None),
+        (
+            *_begun(s, transition),
+            *view.effects,
+            *protecting,
+            *program.effects,
+            *_ready_change(s, view),
+            *_ended(s, transition),
+        ),
+        earliest(view.wake_at, program.wake_at, look_at, counts_at if late else None),
         rule=view.rule,
     )
 
@@ -176,6 +186,7 @@ WARNED: Final = frozenset(
         Reason.POD_CREATE_REFUSED,
         Reason.AGENT_DISCONNECTED,
         Reason.PACKAGES_FAILED,
+        Reason.POD_DISRUPTED,
     }
 )
 """Reasons for not being ready that are told as a Warning Event, once."""

@@ -80,6 +80,9 @@ def wait_for_deletion(s: Snapshot) -> View | None:
     """The old pod is on its way out; its agent stops its runs meanwhile."""
     if s.pod is None or not s.pod.deleting:
         return None
+    if s.pod.disruption:
+        where = f" on node {s.pod.node}" if s.pod.node else ""
+        return View(Reason.POD_DISRUPTED, f"its pod{where} is ended by Kubernetes: {s.pod.disruption}")
     return View(Reason.POD_REPLACING, "waits for the former pod to end")
 
 

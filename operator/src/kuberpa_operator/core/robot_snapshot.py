@@ -30,6 +30,10 @@ class Snapshot:
     """Whether any panel replica is alive."""
     running: int = 0
     """Activities on the robot, without its program."""
+    working_since: datetime | None = None
+    """Since when the activity that has been running for longest does."""
+    quiet_since: datetime | None = None
+    """Since when none runs, as far as this operator has seen."""
     programs: tuple[ActivityItem, ...] = ()
     """The starts of its program that exist."""
     queued: int = 0

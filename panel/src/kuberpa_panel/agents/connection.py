@@ -315,7 +315,10 @@ class Connection:
             if robot is not None:
                 self._follow(robot)
             items = [item for item in cache.held_by(mine.pod_uid) if item.metadata.namespace == mine.namespace]
-            for command in dispatch.decide(items, self._held, cache.items.uid, self._gone.__contains__, self._baseline):
+            find, gone = cache.items.uid, self._gone.__contains__
+            for command in dispatch.decide(
+                items, self._held, find, gone, self._baseline, robot_gone=robot is None and cache.synced
+            ):
                 self._send(command)
 
     def _follow(self, robot: Robot) -> None:

@@ -79,15 +79,20 @@ class Forgotten:
 Command = Start | Stop | Kill | Forgotten
 
 
-def decide(
+def decide(  # noqa: PLR0913  what is wanted, what is known, and what is gone
     items: Iterable[ActivityItem],
     held: Mapping[Key, Held],
     find: Callable[[str], ActivityItem | None],
     gone: Callable[[str], bool],
     baseline: Baseline,
+    *,
+    robot_gone: bool = False,
 ) -> tuple[Command, ...]:
-    """Commands that are due. `items` are those that this agent holds; `gone` tells that a UID certainly has no CR."""
-    commands = [command for item in items if (command := _for_item(item, held, baseline))]
+    """Commands that are due. `items` are those that this agent holds; `gone` tells that a UID certainly has no CR.
+
+    `robot_gone`: somebody deleted the robot; what runs is stopped within its own grace, not within that of the pod.
+    """
+    commands = [command for item in items if (command := _for_item(item, held, baseline, robot_gone=robot_gone))]
     commands += [Kill(key) for key, state in held.items() if _is_orphan(key, state, find(key[0]), gone)]
     return tuple(commands)
 
@@ -106,7 +111,7 @@ def after(held: Held | None, command: Command) -> Held:
 
 
 def _for_item(  # noqa: PLR0911  a chain of rules, in order
-    item: ActivityItem, held: Mapping[Key, Held], baseline: Baseline
+    item: ActivityItem, held: Mapping[Key, Held], baseline: Baseline, *, robot_gone: bool
 ) -> Command | None:
     status = item.status
     if status.phase not in ON_ROBOT_PHASES:
@@ -119,7 +124,7 @@ def _for_item(  # noqa: PLR0911  a chain of rules, in order
         return None
     if item.spec.desired_state is DesiredState.KILL or item.metadata.deletion_timestamp is not None:
         return None if known and known.kill_sent else Kill(key)
-    if item.spec.desired_state is DesiredState.STOP or status.phase is ActivityPhase.STOPPING:
+    if robot_gone or item.spec.desired_state is DesiredState.STOP or status.phase is ActivityPhase.STOPPING:
         return None if known and known.stop_sent else Stop(key, item.spec.stop.grace_period_seconds)
     if known is not None:
         return None
