@@ -74,6 +74,8 @@ def policed(installed: Cluster) -> Cluster:
         (LIMITED, manifest("ActivityItem", ANYWHERE), "robots/run"),
         (ADMIN, manifest("ActivityItem", ANYWHERE | {"input": {"x": 1}}), "unknown field"),
         (ADMIN, manifest("Robot", annotations={ON_BEHALF_OF: "x"}), ON_BEHALF_OF),
+        (ADMIN, manifest("Robot", {"runtime": {"windowsPod": {"hostProcess": True}}}), "create on pods"),
+        (PATCHES, manifest("RobotFleet"), "create on robots"),
         (ADMIN, manifest("Robot", annotations={CREATED_BY: "x"}), "Warning"),
     )
     robot, pause = created(installed, manifest("Robot")), {"spec": {"desiredState": "Paused"}}
