@@ -95,7 +95,9 @@ def test_kuberpas_accounts_read_no_secrets_and_grant_no_rights(installed: Cluste
     user = f"system:serviceaccount:kuberpa-system:{account}"
     forbidden = [
         *product(READ, ["secrets", "configmaps"]),
-        *product(("create", "update", "patch"), ["schedules", "robotfleets"]),
+        *product(("create", "update"), ["schedules", "robotfleets"]),
+        ("patch", "robotfleets"),
+        *product(("patch",), ["schedules"] if account == "kuberpa-operator" else []),
         *product(("create", "update", "delete"), ["robots"] if account == "kuberpa-panel" else []),
         *product(("update", "patch"), ["pods", "serviceaccounts"]),
         *product(WRITE, ["roles", "rolebindings", "clusterroles", "clusterrolebindings", "secrets", "nodes"]),
