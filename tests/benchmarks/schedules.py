@@ -81,6 +81,11 @@ def at(instant: datetime) -> str:
     return f"{instant.second} {instant.minute} {instant.hour} {instant.day} {instant.month} *"
 
 
+def daily(instant: datetime) -> str:
+    """A cron expression of one instant a day."""
+    return f"{instant.second} {instant.minute} {instant.hour} * * *"
+
+
 class Arrivals:
     """When objects of a kind were first seen, by name."""
 
@@ -138,7 +143,9 @@ async def settled(operator: OperatorProcess, seconds: float = 300.0) -> float:
         depth = await asyncio.to_thread(metric, operator.port, "kuberpa_operator_queue_depth")
         if leads == 1 and depth == 0:
             return loop.time() - began
-        await asyncio.sleep(0.05)
+        if operator.ended():
+            raise AssertionError(f"the operator has ended: {operator.log.read_text()[-1000:]}")
+        await asyncio.sleep(0.25)
     raise AssertionError(f"the operator has not settled within {seconds} s")
 
 
@@ -157,8 +164,10 @@ async def measure(client: Cluster, operator: OperatorProcess, options: argparse.
     result.raw_creates_per_second = round(options.burst / await all_of(client, ACTIVITY_ITEMS, items), 1)
     await client.request("DELETE", ACTIVITY_ITEMS.path(NAMESPACE))
     rest = options.schedules - options.burst - options.singles
-    yearly = now() + timedelta(days=200)
-    await all_of(client, SCHEDULES, (schedule(f"rest-{n}", at(yearly + timedelta(seconds=n))) for n in range(rest)))
+    quiet = now() + timedelta(hours=6)
+    await all_of(
+        client, SCHEDULES, (schedule(f"rest-{n}", daily(quiet + timedelta(seconds=4 * n))) for n in range(rest))
+    )
     operator.start()
     result.first_start = round(await settled(operator), 2)
     operator.kill(signal.SIGTERM)

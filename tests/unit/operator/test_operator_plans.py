@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.support.operator import START, Simulation
 
+from kuberpa.client import ConflictError
 from kuberpa.lifecycle import Outcome
 from kuberpa.names import timestamp
 from kuberpa.reasons import Reason
@@ -399,3 +400,14 @@ async def test_no_more_work_items_wait_than_a_status_may_hold(sim: Simulation) -
     assert len(status["queueItems"]) == 100
     assert sum(entry["count"] for entry in status["firings"]) == 110
     assert ("Skipped", "BufferFull") in {fate[1:3] for fate in await fates(sim)}
+
+
+async def test_a_calendar_whose_status_was_not_taken_is_read_again(sim: Simulation) -> None:
+    refusing = [True]
+    error = ConflictError("it has moved", status=409, reason="Conflict")
+    sim.api.fail = lambda verb, plural: (
+        error if (verb, plural) == ("patch", "calendars") and refusing and refusing.pop() else None
+    )
+    await sim.create("calendars", "office", {})
+    assert not refusing
+    assert (await sim.status("calendars", "office"))["state"] == "Working"
