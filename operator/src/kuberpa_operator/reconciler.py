@@ -246,16 +246,6 @@ class Reconciler:
         count = former.count + 1 if former else 1
         self.router.gatherer.setbacks[uid] = Setback(count, self.router.gatherer.clock.now(), reason, message)
 
-    async def _read(self, kind: Kind, namespace: str, name: str) -> Body | None:
-        """An object as it is now; None when it is gone."""
-        if kind == "Calendar":  # nobody else writes its status, so this is rare, and takes no right of its own
-            listed = await self.api.list_all(RESOURCES[kind], namespace, fieldSelector=f"metadata.name={name}")
-            return next((body for body in listed.items if body["metadata"]["name"] == name), None)
-        try:
-            return await self.api.get(RESOURCES[kind], namespace, name)
-        except NotFoundError:
-            return None
-
     async def _reread(self, key: WorkKey, subject: Any) -> None:
         kind, uid = key
         meta = subject.metadata
