@@ -188,10 +188,20 @@ def a_former_account(night: Night) -> None:
         "controller": True,
     }
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot-again"}}
-    account["metadata"]["ownerReferences"] = [owner]  # type: ignore[index]
+    # held, or the garbage collector might be there first
+    account["metadata"] |= {"ownerReferences": [owner], "finalizers": ["example.com/held"]}  # type: ignore[operator]
     robot = manifest("Robot", "again", {"runtime": {"linuxPod": {}}})
     both = {"apiVersion": "v1", "kind": "List", "items": [account, robot]}
     night.cluster.kubectl("create", "-f", "-", stdin=json.dumps(both))
+    eventually(
+        lambda: (
+            "NameTaken" in {c["reason"] for c in night.get("robot", "again").get("status", {}).get("conditions", [])}
+        ),
+        "the account does not make way",
+    )
+    night.cluster.kubectl(
+        "patch", "serviceaccount", "robot-again", "--type=merge", "-p", '{"metadata":{"finalizers":null}}'
+    )
     eventually(lambda: night.get("pod", "robot-again"), "the robot has a pod")
 
 
