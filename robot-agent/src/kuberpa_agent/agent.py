@@ -149,6 +149,7 @@ class Agent:
         hard = min(HARD_SECONDS, grace_seconds - reserve)
         await self._runner.close(mode, hard, grace_seconds - reserve - hard)
         self._closed = True
+        deadline = min(deadline, time.monotonic() + HARD_SECONDS)
         with suppress(TimeoutError):
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
                 async with self._moved:

@@ -116,7 +116,7 @@ class AgentStatusWriter:
                 continue
 
     async def flush(self) -> None:
-        """Write now, however often it takes. Raises SupersededError when the robot has gone too."""
+        """Write now, however often it takes. Raises SupersededError. Of a robot that has gone nothing is written."""
         while self._status != self._written:
             self._dirty.clear()
             self._urgent.clear()
@@ -135,7 +135,9 @@ class AgentStatusWriter:
         try:
             robot = Robot.of(await self._cluster.get(ROBOTS, self._identity.namespace, self._identity.robot))
         except NotFoundError:
-            raise SupersededError("the Robot has gone") from None
+            # the Robot has gone: there is nothing to write, but its agent still ends what runs and reports it
+            self._written = self._status
+            return
         except ApiError:
             await asyncio.sleep(RETRY_SECONDS)
             return
