@@ -25,6 +25,8 @@ from kuberpa_operator.adapters.panels import SELECTOR, PanelBook
 from kuberpa_operator.routing import Router
 
 EVERY: Final = 300.0
+BREATH: Final = 20
+"""Objects read before others may run."""
 SETTLE: Final = 1.0
 """kopf's own list arrives object by object; one list after the last of them is enough."""
 KINDS: Final[dict[str, tuple[Resource, dict[str, str]]]] = {
@@ -69,8 +71,10 @@ class Relister:
         resource, query = KINDS[kind]
         for namespace in self.namespaces or ("",):
             listing = await self.api.list_all(resource, namespace or None, **query)
-            for body in listing.items:
+            for count, body in enumerate(listing.items):
                 self.router.observe(kind, body)
+                if count % BREATH == BREATH - 1:
+                    await asyncio.sleep(0)  # reading thousands takes seconds, and the Lease must be renewed meanwhile
             present = [body["metadata"]["uid"] for body in listing.items]
             for uid in self.router.absent(kind, present, int(listing.resource_version), namespace):
                 self.router.drop(kind, uid)
