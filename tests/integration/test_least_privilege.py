@@ -224,6 +224,8 @@ def a_work_item(night: Night, panel: "Panel") -> None:
     night.apply(manifest("WorkQueue", "letters", {"trigger": trigger}))
     queue = "/api/v1/queues/default/letters"
     eventually(lambda: panel.call("GET", "/api/v1/queues?namespace=default"), "the panel knows the queue")
+    panel.call("POST", f"{queue}/pause", {"drain": True})
+    panel.call("POST", f"{queue}/resume")
     panel.call("POST", f"{queue}/items", {"payload": {"to": "Anna"}})
     eventually(
         lambda: night.get("workqueue", "letters").get("status", {}).get("items", {}).get("ready") == 1,

@@ -171,6 +171,8 @@ class AddItems(Model):
 
     items: Annotated[tuple[Any, ...], Field(min_length=1, max_length=MAX_BULK_ROWS)]
     all_or_nothing: bool = False
+    dry_run: bool = False
+    """Say what would become of each row, and add none."""
     idempotency_key: Key = ""
 
 
@@ -184,7 +186,7 @@ class RowError(Model):
 
 
 class AddedItems(Model):
-    """Answer to AddItems: an ID for each row that was added, None for the others."""
+    """Answer to AddItems: an ID for each row that was added, None for the others and for all of a dry run."""
 
     added: int
     repeated: int = 0

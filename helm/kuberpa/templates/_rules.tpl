@@ -44,7 +44,10 @@
   resources: [schedules]  # patch: run now, pause, resume and backfill for its own users
   verbs: [list, watch, patch]
 - apiGroups: [kuberpa.dev]
-  resources: [robotfleets, calendars, workqueues]
+  resources: [workqueues]  # patch: pause and resume for its own users
+  verbs: [list, watch, patch]
+- apiGroups: [kuberpa.dev]
+  resources: [robotfleets, calendars]
   verbs: [list, watch]
 - apiGroups: [kuberpa.dev]
   resources: [robotfleets/scale]

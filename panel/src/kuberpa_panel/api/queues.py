@@ -10,10 +10,11 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response, StreamingResponse
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import PydanticSerializationError
 from starlette.requests import Request
 
+from kuberpa.client import ApiError
 from kuberpa.meta import Condition
 from kuberpa.model import Model
 from kuberpa.queueing import (
@@ -42,12 +43,12 @@ from kuberpa.queueing import (
     Take,
     Taken,
 )
-from kuberpa.workqueue import WorkQueue, WorkQueueSpec, WorkQueueStatus
+from kuberpa.workqueue import Hold, WorkQueue, WorkQueueSpec, WorkQueueStatus
 from kuberpa_panel.api.access import Scope
 from kuberpa_panel.api.context import context_of
 from kuberpa_panel.api.direct import DirectRoute, body
 from kuberpa_panel.api.guards import Allowed, SignedIn, Visible, guarded
-from kuberpa_panel.api.problems import NotFoundProblem
+from kuberpa_panel.api.problems import NotFoundProblem, from_api_error
 from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.queues.interface import Queues
 
@@ -62,6 +63,7 @@ CSV: Final = "text/csv"
 """Answers are written by hand: FastAPI's own encoder refuses lone surrogates, which payloads may have."""
 
 Acting = Annotated[Viewer, guarded(SignedIn("kuberpa_panel.queues asks for the verb on workqueues/items"))]
+Changing = Annotated[Viewer, guarded(Allowed("patch", "workqueues"))]
 IdempotencyKey = Annotated[str | None, Header(max_length=200, description="A repeated request changes nothing.")]
 
 
@@ -103,6 +105,36 @@ async def get_queue(
     if queue is None:
         raise NotFoundProblem(f"There is no work queue {namespace}/{name}.")
     return row_of(queue)
+
+
+class PauseQueue(Model):
+    """How a queue is held."""
+
+    drain: bool = Field(True, description="Whether items that robots hold are finished, or given back.")
+
+
+@router.post(PATH + "/pause", summary="Pause a work queue")
+async def pause_queue(
+    request: Request, namespace: str, name: str, viewer: Changing, body: PauseQueue | None = None
+) -> QueueRow:
+    """Takes `patch workqueues`. Nothing is handed out until it is resumed; items are accepted all the same."""
+    return await hold(
+        request, viewer, namespace, name, Hold.HOLD_AND_DRAIN if (body or PauseQueue()).drain else Hold.HOLD
+    )
+
+
+@router.post(PATH + "/resume", summary="Resume a work queue")
+async def resume_queue(request: Request, namespace: str, name: str, viewer: Changing) -> QueueRow:
+    """Takes `patch workqueues`. Items are handed out again."""
+    return await hold(request, viewer, namespace, name, None)
+
+
+async def hold(request: Request, viewer: Viewer, namespace: str, name: str, how: Hold | None) -> QueueRow:
+    """Set spec.paused. Raises a Problem in the API server's words."""
+    try:
+        return row_of(await context_of(request).services.holds.set(viewer.user, namespace, name, how))
+    except ApiError as error:
+        raise from_api_error(error) from error
 
 
 @direct.post(PATH + "/take", openapi_extra=body(Take), summary="Take an item", response_model=Taken)

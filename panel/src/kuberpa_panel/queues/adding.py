@@ -130,6 +130,9 @@ def answer(request: AddItems, answers: dict[int, Added], errors: list[RowError])
     return AddedItems(
         added=sum(not each.repeated for each in answers.values()),
         repeated=sum(each.repeated for each in answers.values()),
-        ids=tuple(answers[index].id if index in answers else None for index in range(len(request.items))),
+        ids=tuple(
+            answers[index].id if index in answers and not request.dry_run else None
+            for index in range(len(request.items))
+        ),
         errors=tuple(sorted(errors, key=lambda error: error.row)[:ERRORS_IN_ANSWER]),
     )

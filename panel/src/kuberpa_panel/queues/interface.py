@@ -43,7 +43,10 @@ class Queues(Protocol):
         """[create] Add one item."""
 
     async def add_many(self, principal: "User", namespace: str, queue: str, request: AddItems) -> AddedItems:
-        """[create] Add many items; wrong rows are answered one by one and, with allOrNothing, keep all others out."""
+        """[create] Add many items; wrong rows are answered one by one and, with allOrNothing, keep all others out.
+
+        A dry run answers the same and adds nothing.
+        """
 
     async def take(self, principal: "User", namespace: str, queue: str, request: Take) -> Taken:
         """[take] Lease the first ready item, waiting up to waitSeconds.

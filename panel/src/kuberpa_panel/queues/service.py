@@ -92,7 +92,7 @@ class QueueService(Desk):
         good, errors = await adding.check_rows(found, request, self._vault, principal.name, clock.now())
         answers: dict[int, Added] = {}
         if good and not (errors and request.all_or_nothing):
-            came = await self._admit(number, list(good.values()), all_or_nothing=request.all_or_nothing)
+            came = await self._admit(number, list(good.values()), request)
             for index, answer in zip(good, came, strict=True):
                 if isinstance(answer, QueueError):
                     errors += adding.row_errors(index, answer)
@@ -100,15 +100,17 @@ class QueueService(Desk):
                     answers[index] = answer
             if errors and request.all_or_nothing:
                 answers = {}
-        if answers:
+        if answers and not request.dry_run:
             self.bell.ring(number)
         return adding.answer(request, answers, errors)
 
     async def _admit(
-        self, number: int, arrivals: Sequence[Arrival], *, all_or_nothing: bool = False
+        self, number: int, arrivals: Sequence[Arrival], bulk: AddItems | None = None
     ) -> list[Added | QueueError]:
+        """Insert them; of a bulk request that wants all or nothing, or a dry run, what was inserted is taken back."""
+        dry_run, all_or_nothing = (bulk.dry_run, bulk.all_or_nothing) if bulk else (False, False)
         async with self._database.connection() as connection:
-            if not any(arrival.key or arrival.reference for arrival in arrivals):
+            if not dry_run and not any(arrival.key or arrival.reference for arrival in arrivals):
                 ids = await store.insert(connection, [(number, arrival.row) for arrival in arrivals])
                 return [Added.model_construct(id=str(item)) for item in ids]
             transaction = connection.transaction()
@@ -118,7 +120,7 @@ class QueueService(Desk):
             except BaseException:
                 await transaction.rollback()
                 raise
-            if all_or_nothing and any(isinstance(answer, QueueError) for answer in answers):
+            if dry_run or (all_or_nothing and any(isinstance(answer, QueueError) for answer in answers)):
                 await transaction.rollback()
             else:
                 await transaction.commit()

@@ -8,6 +8,7 @@
     services.output      Output         log lines, live tail, progress
     services.access      Access         who is this token, may that user do this
     services.queues      Queues         items of work queues; asks for rights itself
+    services.holds       Holds          pause and resume work queues on behalf of a user
 
 None of these functions checks rights but `Access` and `Queues`: the caller asks `access.authorize` first.
 Errors: kuberpa.client.ApiError and its kinds from the API server, with its message;
@@ -24,6 +25,7 @@ from kuberpa_panel.services.access import Access
 from kuberpa_panel.services.activities import Activities
 from kuberpa_panel.services.catalog import Catalog
 from kuberpa_panel.services.history import History
+from kuberpa_panel.services.holds import Holds
 from kuberpa_panel.services.output import Output
 from kuberpa_panel.services.robots import Robots
 from kuberpa_panel.services.schedules import Schedules
@@ -42,6 +44,7 @@ class Services:
     output: Output
     access: Access
     queues: Queues
+    holds: Holds
     cache: WatchCache
     """For live pages: `with services.cache.subscribe() as changes: async for batch in changes: …`."""
     database: Database
@@ -66,6 +69,7 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
         output=Output(database, notifications),
         access=access,
         queues=queues,
+        holds=Holds(cluster),
         cache=cache,
         database=database,
     )
