@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 from tests.browser.seeds import Seeder, office
+from tests.browser.work_seeds import work
 from tests.support.cluster import Cluster, running
 from tests.support.panel import PanelProcess
 from tests.support.panel import database as empty_database
@@ -87,10 +88,13 @@ def browser_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
 
 
 def people(cluster: Cluster) -> dict[str, str]:
-    """Tokens: boss may everything, viewer sees one namespace, clerk may run on one robot alone, nobody nothing."""
+    """Tokens: boss may everything, viewer sees one namespace, clerk may run on one robot alone, nobody nothing.
+
+    A worker may take items from queues, as robots may.
+    """
     kubectl = cluster.kubectl
     kubectl("create", "namespace", "people")
-    for name in ("boss", "viewer", "clerk", "nobody"):
+    for name in ("boss", "viewer", "clerk", "nobody", "worker"):
         kubectl("create", "serviceaccount", name, "-n", "people")
     kubectl("create", "clusterrolebinding", "boss", "--clusterrole=kuberpa-admin", "--serviceaccount=people:boss")
     for name in ("viewer", "clerk"):
@@ -104,7 +108,9 @@ def people(cluster: Cluster) -> dict[str, str]:
         kubectl(
             "create", "rolebinding", f"{role}-may", "-n", NAMESPACE, f"--role={role}", "--serviceaccount=people:clerk"
         )
-    names = ("boss", "viewer", "clerk", "nobody")
+    worker = "--clusterrole=kuberpa-queue-worker"
+    kubectl("create", "rolebinding", "worker", "-n", NAMESPACE, worker, "--serviceaccount=people:worker")
+    names = ("boss", "viewer", "clerk", "nobody", "worker")
     return {name: kubectl("create", "token", name, "-n", "people").strip() for name in names}
 
 
@@ -120,7 +126,10 @@ async def site(browser_cluster: Cluster, tmp_path_factory: pytest.TempPathFactor
         empty_database(cluster.postgres_admin_url, cluster.postgres_url) as url,
         await Client.connect(cluster.kubeconfig) as client,
     ):
-        panel = PanelProcess(account, url, folder, extra={"KUBERPA_SESSION_KEY_FILE": str(key)})
+        (folder / "queue-keys").mkdir()
+        (folder / "queue-keys/default").write_bytes(secrets.token_bytes(32))
+        settings = {"KUBERPA_SESSION_KEY_FILE": str(key), "KUBERPA_QUEUE_KEYS_DIR": str(folder / "queue-keys")}
+        panel = PanelProcess(account, url, folder, extra=settings)
         await panel.start()
         await panel.archive_is("ok")
         database = await asyncpg.connect(url)
@@ -129,7 +138,10 @@ async def site(browser_cluster: Cluster, tmp_path_factory: pytest.TempPathFactor
             await seeder.namespace("elsewhere")
             await office(seeder, NAMESPACE)
             await seeder.robot("elsewhere", "secret-robot")
-            yield Site(panel, cluster, seeder, people(cluster))
+            site = Site(panel, cluster, seeder, people(cluster))
+            async with site.http("boss") as http, site.http("worker") as robot:
+                await work(seeder, http, robot, NAMESPACE)
+            yield site
         finally:
             await database.close()
             panel.stop()

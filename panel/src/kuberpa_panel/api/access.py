@@ -29,6 +29,10 @@ class Scope:
     everywhere: bool = False
     namespaces: frozenset[str] = frozenset()
 
+    def __bool__(self) -> bool:
+        """Whether there is any such place."""
+        return self.everywhere or bool(self.namespaces)
+
     def includes(self, namespace: str) -> bool:
         """Whether objects of this namespace may be shown."""
         return self.everywhere or namespace in self.namespaces

@@ -19,6 +19,7 @@ from kuberpa_panel.services.access import User
 
 COOKIE: Final = "kuberpa_session"
 SECURE_COOKIE: Final = "__Host-kuberpa_session"
+FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 bearer = HTTPBearer(auto_error=False, description="A Kubernetes token of a user or a ServiceAccount.")
@@ -68,9 +69,9 @@ async def require_csrf(request: Request, context: Context, session: Session) -> 
     """Refuse a form that this user's own page did not send. Raises ForbiddenProblem."""
     csrf.require_same_origin(request)
     token = request.headers.get(csrf.HEADER, "")
-    if not token and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+    if not token and request.headers.get("content-type", "").startswith(FORMS):
         # later readers get this very form: a field may be as large as a body, its own limit is explained there
-        token = str((await request.form(max_part_size=MAX_BODY_BYTES)).get(csrf.FIELD, ""))
+        token = str((await request.form(max_files=1, max_part_size=MAX_BODY_BYTES)).get(csrf.FIELD, ""))
     if not csrf.is_valid(context.sessions, session, token):
         raise ForbiddenProblem("This page is out of date. Reload it and try again; nothing was done.")
 

@@ -1,10 +1,11 @@
-// The robots that are chosen in the list, for what is asked of all of them. Live updates replace rows, not the choice.
-const rows = document.getElementById("robots-rows");
+// What is chosen in a list, for what is asked of all of it. Live updates replace rows, not the choice.
+// The bar names the fields (data-choose) and the table's body (data-rows); without it nothing can be chosen.
 const bar = document.getElementById("chosen");
+const rows = document.getElementById(bar.dataset.rows);
 const all = document.querySelector("[data-choose-all]");
 const chosen = new Set();
 
-const boxes = () => [...rows.querySelectorAll("input[name=robot]")];
+const boxes = () => [...rows.querySelectorAll(`input[name=${bar.dataset.choose}]`)];
 
 function show() {
   const present = boxes();
@@ -21,7 +22,7 @@ addEventListener("change", (event) => {
   if (event.target === all) {
     for (const box of boxes()) if (all.checked) chosen.add(box.value);
     if (!all.checked) chosen.clear();
-  } else if (event.target.matches?.("input[name=robot]")) {
+  } else if (event.target.matches?.(`input[name=${bar.dataset.choose}]`)) {
     if (event.target.checked) chosen.add(event.target.value);
     else chosen.delete(event.target.value);
   } else return;

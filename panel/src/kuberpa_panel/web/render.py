@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse
 from kuberpa.names import timestamp
 from kuberpa_panel import clock
 from kuberpa_panel.api import csrf, text
-from kuberpa_panel.api.access import scope_of
+from kuberpa_panel.api.access import Scope, scope_of
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import known_namespaces
 from kuberpa_panel.api.identity import short_name
@@ -27,7 +27,7 @@ from kuberpa_panel.web import assets
 from kuberpa_panel.web.words import look
 
 NOTHING: Final = Markup("&#8211;")
-KINDS: Final = ("robots", "activityitems", "schedules")
+KINDS: Final = ("robots", "activityitems", "workqueues", "schedules")
 THEMES: Final = ("auto", "light", "dark")
 _ZONE: Final = re.compile(r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$")
 
@@ -42,8 +42,12 @@ def _environment() -> Environment:
         extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
     )
     environment.install_gettext_translations(gettext.NullTranslations(), newstyle=True)  # type: ignore[attr-defined]
-    environment.globals.update(asset=assets.address, icon=icon, look=look, ago=ago, at=at, took=took, url_with=url_with)
-    environment.filters.update(short_name=short_name, json=pretty_json, duration=text.duration)
+    environment.globals.update(
+        asset=assets.address, icon=icon, look=look, ago=ago, at=at, took=took, url_with=url_with, wall=wall
+    )
+    environment.filters.update(
+        short_name=short_name, json=pretty_json, line=line_json, duration=text.duration, span=span
+    )
     return environment
 
 
@@ -78,16 +82,18 @@ async def page(
     request: Request, viewer: Viewer | None, template: str, *, status: int = 200, **values: Any
 ) -> HTMLResponse:
     """A whole page. Raises UnavailableProblem when the API server cannot say what the viewer may see."""
-    spaces = sorted(await visible_namespaces(context_of(request), viewer)) if viewer else []
-    body = ENVIRONMENT.get_template(template).render(common(request, viewer) | {"namespaces": spaces} | values)
+    scopes = await visible(context_of(request), viewer) if viewer else {}
+    known = known_namespaces(context_of(request)) if viewer else set()
+    spaces = sorted(name for name in known if any(scope.includes(name) for scope in scopes.values()))
+    shown = {"namespaces": spaces, "listed": {kind for kind, scope in scopes.items() if scope}}
+    body = ENVIRONMENT.get_template(template).render(common(request, viewer) | shown | values)
     return HTMLResponse(body, status)
 
 
-async def visible_namespaces(context: Context, viewer: Viewer) -> set[str]:
-    """Namespaces with objects that the viewer may list: others are not even named."""
-    known = known_namespaces(context)
-    scopes = [await scope_of(context.services.access, viewer.user, "list", kind, known) for kind in KINDS]
-    return {name for name in known if any(scope.includes(name) for scope in scopes)}
+async def visible(context: Context, viewer: Viewer) -> dict[str, Scope]:
+    """Where the viewer may list what: namespaces and sections of others are not even named."""
+    known, access = known_namespaces(context), context.services.access
+    return {kind: await scope_of(access, viewer.user, "list", kind, known) for kind in KINDS}
 
 
 def fragment(template: str, values: Mapping[str, Any]) -> str:
@@ -149,6 +155,25 @@ def url_with(context: TemplateContext, **changes: Any) -> str:
         pairs += [(key, each) for each in (value if isinstance(value, list | tuple) else [value]) if each is not None]
     query = urlencode([(key, value) for key, value in pairs if value != ""])
     return f"{path}?{query}" if query else path
+
+
+@pass_context
+def wall(context: TemplateContext, moment: str | datetime | None) -> str:
+    """An instant as a field of a form has it: wall-clock time in the viewer's zone, without the zone."""
+    if not moment:
+        return ""
+    at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return at.astimezone(context["zone"]).strftime("%Y-%m-%dT%H:%M")
+
+
+def line_json(value: Any) -> str:
+    """JSON in one line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def span(seconds: float) -> str:
+    """A number of seconds in words."""
+    return text.duration(timedelta(seconds=seconds))
 
 
 def pretty_json(value: Any) -> str:

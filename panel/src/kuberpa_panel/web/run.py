@@ -229,7 +229,7 @@ def signature(definition: Definition) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "type": _type(part),
+            "type": type_words(part),
             "required": name in required,
             "default": json.dumps(part["default"], ensure_ascii=False) if "default" in part else "",
             "description": str(part.get("description", "")),
@@ -239,15 +239,16 @@ def signature(definition: Definition) -> list[dict[str, Any]]:
     ]
 
 
-def _type(part: dict[str, Any]) -> str:
+def type_words(part: dict[str, Any]) -> str:
+    """What a value of this JSON Schema is, for people."""
     if "enum" in part:
         return " | ".join(json.dumps(value) for value in part["enum"])
     for key in ("anyOf", "oneOf"):
         if key in part:
-            return " | ".join(_type(each) for each in part[key])
+            return " | ".join(type_words(each) for each in part[key])
     kind = part.get("type", "any")
     if kind == "array" and isinstance(part.get("items"), dict):
-        return f"list of {_type(part['items'])}"
+        return f"list of {type_words(part['items'])}"
     return str(kind)
 
 

@@ -3,7 +3,10 @@
 from typing import Final, NamedTuple
 
 from kuberpa.activity import ActivityPhase
+from kuberpa.calendar import CalendarState
+from kuberpa.itemstate import ItemState
 from kuberpa.robot import RobotPhase
+from kuberpa.schedule import Outcome
 
 
 class Look(NamedTuple):
@@ -39,6 +42,32 @@ ACTIVITY: Final = {
     ActivityPhase.LOST: Look("bad", "plug-connected-x"),
 }
 
+ITEM: Final = {
+    ItemState.NEW: Look("wait", "stack-2"),
+    ItemState.DEFERRED: Look("wait", "clock-pause"),
+    ItemState.RETRIED: Look("wait", "rotate"),
+    ItemState.ABANDONED: Look("wait", "plug-connected-x"),
+    ItemState.LEASED: Look("busy", "player-play"),
+    ItemState.SUCCEEDED: Look("ok", "circle-check"),
+    ItemState.FAILED: Look("bad", "circle-x"),
+    ItemState.DEAD_LETTERED: Look("bad", "skull"),
+    ItemState.DELETED: Look("calm", "trash"),
+}
+
+FIRING: Final = {
+    Outcome.RAN: Look("ok", "circle-check"),
+    Outcome.SKIPPED: Look("calm", "ban"),
+    Outcome.MISSED: Look("bad", "alert-triangle"),
+    Outcome.BUFFERED: Look("wait", "hourglass"),
+    Outcome.REPLACED: Look("wait", "rotate"),
+}
+
+CALENDAR: Final = {
+    CalendarState.WORKING: Look("ok", "circle-check"),
+    CalendarState.OFF_HOURS: Look("calm", "moon"),
+    CalendarState.DAY_OFF: Look("calm", "calendar"),
+}
+
 CONDITION: Final = {
     "True": Look("ok", "circle-check"),
     "False": Look("bad", "circle-x"),
@@ -48,6 +77,10 @@ CONDITION: Final = {
 LOOKS: Final[dict[str, Look]] = {
     **{phase.value: look for phase, look in ROBOT.items()},
     **{phase.value: look for phase, look in ACTIVITY.items()},
+    **{state.value: look for state, look in ITEM.items()},
+    **{outcome.value: look for outcome, look in FIRING.items()},
+    **{state.value: look for state, look in CALENDAR.items()},
+    "Run": Look("busy", "player-play"),
     **CONDITION,
 }
 
