@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down sync test lint types fmt crds
+.PHONY: help up down sync test bench lint types fmt crds
 
 UV = $(or $(shell cli/tools/find-uv),$(error uv is needed))
 RUN = $(UV) run --no-sync
@@ -25,6 +25,10 @@ test: sync ## Run all tests (a selection: make test ARGS="tests/unit -k schedule
 	cli/tools/find-chromium
 	$(RUN) python -m tests.support.build
 	$(RUN) pytest $(ARGS)
+
+bench: sync ## Measure everything beside its limit or peer, into docs/benchmarks.md (a part: make bench ARGS=queues)
+	$(RUN) python -m tests.support.build
+	$(RUN) python -m tests.benchmarks $(ARGS)
 
 lint: sync ## Check style, formatting, types and the layers
 	$(RUN) ruff check .

@@ -1,7 +1,7 @@
 """How fast a fleet of simulated robots comes and goes: `python -m tests.benchmarks.fleets --robots 1000`.
 
 Starts an embedded cluster of its own in which one process speaks for all robots, scales a RobotFleet from 0 to the
-number and back, twice, and prints JSON: seconds until all take work, seconds until nothing is left, what is left
+number and back, twice, and prints: seconds until all take work, seconds until nothing is left, what is left
 (nothing may be), and how much the operator's memory has grown from the first round to the second.
 """
 
@@ -11,11 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+from tests.benchmarks.measurement import say
 from tests.support.cluster import Cluster, running
 
 from kuberpa_cli.embedded.cluster import Layer
@@ -119,8 +120,18 @@ def main() -> int:
     ):
         create_fleet(cluster)
         rounds = [up_and_down(cluster, options.robots) for _ in range(options.rounds)]
-    json.dump([asdict(each) for each in rounds], sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    for number, each in enumerate(rounds, 1):
+        say(
+            f"{each.robots} simulated robots up and down again, round {number}",
+            up_seconds=each.up_seconds,
+            down_seconds=each.down_seconds,
+            left=len(each.left),
+            operator_megabytes=each.operator_megabytes,
+            target_up_seconds=60,
+            target_down_seconds=60,
+            target_left=0,
+            target_operator_megabytes=150,
+        )
     return int(any(each.left for each in rounds))
 
 

@@ -17,7 +17,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.queues import CLIENTS, NAMESPACE, PAYLOAD, Site, say, site
+from tests.benchmarks.measurement import say
+from tests.benchmarks.queues import CLIENTS, NAMESPACE, PAYLOAD, Site, site
 from tests.support.cluster import Cluster, running
 from tests.support.panel import Agent, World
 from websockets.asyncio.client import connect

@@ -21,6 +21,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 from tests.benchmarks import minimal_queue
+from tests.benchmarks.measurement import say
 from tests.support.cluster import Cluster, running
 from tests.support.panel import PanelProcess, database, eventually, free_port
 
@@ -33,11 +34,6 @@ NAMESPACE = "default"
 PAYLOAD = {"invoice": "2026-11-0001", "sum": "1200.50", "customer": {"name": "Anna", "id": 17}}
 
 Step = Callable[[aiohttp.ClientSession], Awaitable[None]]
-
-
-def say(name: str, **values: Any) -> None:
-    """One measurement."""
-    print(json.dumps({"measurement": name, **values}), flush=True)
 
 
 async def rate(step: Step, seconds: float, headers: dict[str, str] | None = None) -> float:

@@ -1,6 +1,6 @@
 """How punctual many Schedules are: `python -m tests.benchmarks.schedules --schedules 10000`.
 
-Starts an embedded cluster of its own and prints JSON:
+Starts an embedded cluster of its own and measures:
 
 - the API server's raw create rate, by this process, in the same run;
 - seconds from the operator's start until it has looked at every Schedule, of a first start and of a restart;
@@ -11,7 +11,6 @@ Starts an embedded cluster of its own and prints JSON:
 
 import argparse
 import asyncio
-import json
 import re
 import signal
 import socket
@@ -20,10 +19,11 @@ import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tests.benchmarks.measurement import say
 from tests.support.cluster import running
 from tests.support.fake_panel import OperatorProcess
 
@@ -244,9 +244,29 @@ def main() -> int:
     ):
         account = cluster.token_kubeconfig(SYSTEM, "kuberpa-operator")
         result = asyncio.run(run(cluster.kubeconfig, account, Path(folder), options))
-    json.dump(asdict(result), sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    tell(result)
     return int(bool(result.missed))
+
+
+def tell(result: Result) -> None:
+    """Print what was measured."""
+    much = f"{result.schedules:,} Schedules"
+    say(
+        f"{much}: start of the operator",
+        first_seconds=round(result.first_start, 1),
+        restart_seconds=round(result.restart, 1),
+        target_restart_seconds=15,
+    )
+    drift = {"p50_ms": round(result.drift_p50 * 1000, 1), "p99_ms": round(result.drift_p99 * 1000, 1)}
+    say(f"{much}: drift of single firings", **drift, target_p99_ms=100)
+    say(
+        f"{much}: {result.burst:,} due at one instant",
+        seconds=round(result.burst_seconds, 2),
+        raw_creates_a_second=round(result.raw_creates_per_second),
+        times_raw=round(result.burst_times_raw, 2),
+        cronjob_controller_seconds=round(result.cronjob_burst_seconds, 2),
+        target_times_raw=1.5,
+    )
 
 
 if __name__ == "__main__":

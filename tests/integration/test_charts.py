@@ -109,6 +109,7 @@ def test_pods_meet_the_restricted_standard(installed: Cluster, helm: Helm) -> No
 def test_without_processes_accounts_roles_and_policies_remain_and_no_database_is_asked_for(helm: Helm) -> None:
     assert kinds(template(helm, "processes.enabled=false")) == {
         "ServiceAccount",
+        "FlowSchema",
         "ClusterRole",
         "ClusterRoleBinding",
         "Role",

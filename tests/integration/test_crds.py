@@ -8,6 +8,8 @@ from tests.support.cluster import Cluster
 from tests.support.resources import SHORTEST_ITEM, Body, create, created, manifest, merged, patch, read
 
 from kuberpa.cel import PATTERNS, RULES
+from kuberpa.fleet import FLEET_NAME_MAX
+from kuberpa.workqueue import QUEUE_NAME_MAX
 
 ITEM = ("ActivityItem",)
 SELECTOR: Body = {"robotRef": None, "robotSelector": {"matchLabels": {"team": "a"}}}
@@ -28,11 +30,28 @@ CREDENTIALS = "must not contain credentials (https://user:password@…)"
 OBJECT_NAME = "must be the name of a Kubernetes object"
 QUANTITY = "must be a quantity such as 500m, 1, 512Mi or 2Gi"
 
+TRIGGER: Body = {"activity": {"def": "os.command"}, "robotSelector": {"matchLabels": {"team": "x"}}}
 REFUSED: list[tuple[str, Body, str, str]] = [
     # kind, what differs from the shortest manifest, field, what the message says
     ("Robot", {"runtime": {"linuxPod": None}}, "spec.runtime", ONE_RUNTIME),
     ("Robot", {"runtime": {"windowsPod": {}}}, "spec.runtime", ONE_RUNTIME),
     ("Robot", {"runtime": {"linuxPod": {"resources": {"limits": {"cpu": "many"}}}}}, "limits[cpu]", QUANTITY),
+    ("Robot", {"program": {"command": [""]}}, "spec.program.command", "must begin with the program"),
+    ("RobotFleet", {"replicas": 3, "maxReplicas": 2}, "spec.replicas", "must be at most spec.maxReplicas"),
+    ("RobotFleet", {"minIdle": 1}, "spec.maxReplicas", "must be set with minIdle or queueRef"),
+    (
+        "RobotFleet",
+        {"selector": {"matchLabels": {"team": "y"}}},
+        "spec.selector",
+        "must have matchLabels, all of which",
+    ),
+    ("WorkQueue", {"trigger": TRIGGER | {"min": 3, "max": 2}}, "spec.trigger.min", "must be at most spec.trigger.max"),
+    (
+        "Robot",
+        {"runtime": {"linuxPod": None, "windowsPod": {"hostProcess": True, "gmsaCredentialSpecName": "robot"}}},
+        "spec.runtime.windowsPod.gmsaCredentialSpecName",
+        "cannot be set with hostProcess",
+    ),
     ("Robot", {"packages": ["git+https://me:secret@host/x@v1"]}, "spec.packages[0]", CREDENTIALS),
     ("Robot", {"packages": ["fine==1", "x @ HTTPS://ghp_token@host/x.whl"]}, "spec.packages[1]", CREDENTIALS),
     ("Robot", {"packages": ["git+ssh://me:secret@host/x"]}, "spec.packages[0]", CREDENTIALS),
@@ -235,11 +254,21 @@ def test_a_package_without_credentials_is_accepted(crds: Cluster, package: str) 
     created(crds, manifest("Robot", {"runtime": {"linuxPod": {}}, "packages": [package]}))
 
 
-@pytest.mark.parametrize("kind", ["Robot", "Schedule"])
-def test_a_name_longer_than_52_characters_is_refused(crds: Cluster, kind: str) -> None:
-    created(crds, manifest(kind, name="a" * 52))
-    run = create(crds, manifest(kind, name="a" * 53))
-    assert "metadata.name: must have at most 52 characters" in run.stderr
+LONGEST = {
+    "Robot": 52,
+    "RobotFleet": FLEET_NAME_MAX,
+    "Schedule": 52,
+    "Calendar": 52,
+    "WorkQueue": QUEUE_NAME_MAX,
+}
+"""Characters of the longest name of each kind that has others made of it."""
+
+
+@pytest.mark.parametrize("kind", LONGEST)
+def test_a_name_that_leaves_no_room_for_what_is_made_of_it_is_refused(crds: Cluster, kind: str) -> None:
+    created(crds, manifest(kind, name="a" * LONGEST[kind]))
+    run = create(crds, manifest(kind, name="a" * (LONGEST[kind] + 1)))
+    assert f"metadata.name: must have at most {LONGEST[kind]} characters" in run.stderr
 
 
 @pytest.mark.parametrize(("given", "change"), CHANGES)
@@ -299,7 +328,7 @@ def test_every_rule_of_a_spec_and_every_explained_pattern_is_tried_here() -> Non
     tried = [message for _, _, _, message in REFUSED] + [
         "cannot be changed",
         "can only move from Run",
-        "must have at most 52 characters",
+        *(f"must have at most {length} characters" for length in LONGEST.values()),
     ]
     rules = [
         rule.message

@@ -197,7 +197,8 @@ def test_every_rule_of_a_status_is_tried_here() -> None:
         "cannot be more than status.firingCount",
         "the numbers up to it have been given to activities",  # tests of triggers
         "must name another queue",  # tests of spec, as the next
-        "metadata.name: must have at most 52 characters",
+        "metadata.name: must have at most",
+        "must have matchLabels, all of which",
     )
     for kind, path in product(RULES, ("", "status.lease")):
         for rule in RULES[kind].get(path, ()):

@@ -8,7 +8,9 @@ with the test process even when that is killed.
 """
 
 import asyncio
+import json
 import os
+import random
 import subprocess
 import threading
 from collections.abc import Coroutine, Iterator
@@ -21,6 +23,7 @@ from typing import Any, TypeVar
 
 import kubernetes
 
+from kuberpa_cli.embedded import files, ports
 from kuberpa_cli.embedded import paths as places
 from kuberpa_cli.embedded.binaries import Target
 from kuberpa_cli.embedded.cluster import EmbeddedCluster, Layer, Options, erase, prepare
@@ -115,7 +118,7 @@ class Cluster:
 
     def token_kubeconfig(self, namespace: str, account: str) -> Path:
         """A kubeconfig of a ServiceAccount, for tests of what an account may do."""
-        from kuberpa_cli.embedded import files, kubeconfig  # noqa: PLC0415
+        from kuberpa_cli.embedded import kubeconfig  # noqa: PLC0415
 
         token = self.site.paths.tokens / f"{namespace}.{account}"
         files.write(token, self.kubectl("create", "token", account, "-n", namespace).strip())
@@ -151,6 +154,9 @@ def cluster_paths(folder: Path) -> places.Paths:
 def running(folder: Path, layers: AbstractSet[Layer], **options: Any) -> Iterator[Cluster]:
     """Start a cluster with these layers, and end and forget it afterwards."""
     paths = cluster_paths(folder)
+    paths.prepare()
+    # not the port that people know: clusters of other test runs would take it for theirs between choice and use
+    files.write(paths.ports_file, json.dumps({"panel": random.choice(ports.RANGE)}))
     site = prepare(paths, PrintedReport(), datetime.now(UTC), durable=False)  # noqa: TID251 - the tests' clock
     loop = BackgroundLoop()
     chosen = Options(layers=frozenset(layers), durable=False, **options)

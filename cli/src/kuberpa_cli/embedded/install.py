@@ -21,6 +21,7 @@ CHART = "kuberpa"
 EMBEDDED_VALUES: Mapping[str, Any] = {"processes": {"enabled": False}}
 _KINDS = (
     "serviceaccounts",
+    "flowschemas.flowcontrol.apiserver.k8s.io",
     "clusterroles.rbac.authorization.k8s.io",
     "clusterrolebindings.rbac.authorization.k8s.io",
     "roles.rbac.authorization.k8s.io",
