@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 from tests.browser.seeds import Seeder, office
-from tests.browser.work_seeds import work
+from tests.browser.work_seeds import fleet, plans, work
 from tests.support.cluster import Cluster, running
 from tests.support.panel import PanelProcess
 from tests.support.panel import database as empty_database
@@ -137,6 +137,8 @@ async def site(browser_cluster: Cluster, tmp_path_factory: pytest.TempPathFactor
             seeder = Seeder(client, database)
             await seeder.namespace("elsewhere")
             await office(seeder, NAMESPACE)
+            await plans(seeder, NAMESPACE)
+            await fleet(seeder, NAMESPACE)
             await seeder.robot("elsewhere", "secret-robot")
             site = Site(panel, cluster, seeder, people(cluster))
             async with site.http("boss") as http, site.http("worker") as robot:

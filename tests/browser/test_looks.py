@@ -29,6 +29,11 @@ PAGES = [
     f"/activities/{NAMESPACE}/close-day-2",
     f"/run?robot={NAMESPACE}/mail&definition=evil.text",
     f"/run?again={NAMESPACE}/waiting-1",
+    "/schedules",
+    "/schedules?namespace=nowhere",
+    "/robots?phase=Nonsense",
+]
+WORK_PAGES = [
     "/queues",
     "/queues?text=nothing",
     f"/queues/{NAMESPACE}/invoices",
@@ -39,10 +44,17 @@ PAGES = [
     f"/queues/{NAMESPACE}/letters/add",
     f"/queues/{NAMESPACE}/invoices/import",
     f"/queues/{NAMESPACE}/invoices/bulk?action=redrive&state=Failed&state=New",
-    "/schedules",
-    "/schedules?namespace=nowhere",
-    "/robots?phase=Nonsense",
+    f"/schedules/{NAMESPACE}/nightly",
+    f"/schedules/{NAMESPACE}/resting?outcome=Missed",
+    f"/schedules/{NAMESPACE}/atlantis",
+    f"/schedules/{NAMESPACE}/nightly/backfill?from=2026-11-20T00:00&to=2026-11-26T00:00",
+    "/calendars",
+    f"/calendars/{NAMESPACE}/moscow?year=2026",
+    f"/calendars/{NAMESPACE}/circle",
+    "/fleets",
+    f"/fleets/{NAMESPACE}/clerks",
 ]
+"""Made of the same parts: dark and phone find what is to be found."""
 LOOKS: dict[str, tuple[Literal["light", "dark"], int]] = {
     "light": ("light", 1440),
     "dark": ("dark", 1440),
@@ -75,6 +87,17 @@ async def findings(visitor: Visitor) -> list[str]:
 
 @pytest.mark.parametrize("path", PAGES)
 async def test_a_page_is_accessible_inert_and_fits(looker: Visitor, path: str) -> None:
+    await look_at(looker, path)
+
+
+@pytest.mark.parametrize("path", WORK_PAGES)
+@pytest.mark.parametrize("looker", ["dark", "phone"], indirect=True)
+async def test_a_page_of_work_is_accessible_inert_and_fits(looker: Visitor, path: str) -> None:
+    await look_at(looker, path)
+
+
+async def look_at(looker: Visitor, path: str) -> None:
+    """Open a page; nothing may be wrong with it."""
     looker.trouble.clear()
     status = await looker.go(path)
     page = looker.page

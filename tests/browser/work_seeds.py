@@ -9,7 +9,7 @@ import aiohttp
 from tests.browser.seeds import EVIL, Seeder, condition, now
 from tests.support.panel import eventually
 
-from kuberpa.client import WORK_QUEUES
+from kuberpa.client import CALENDARS, ROBOT_FLEETS, ROBOTS, WORK_QUEUES
 from kuberpa.names import timestamp
 
 SCHEMA = {
@@ -90,3 +90,58 @@ async def work(seeder: Seeder, http: aiohttp.ClientSession, robot: aiohttp.Clien
     scan = (await call(robot, "POST", f"{namespace}/scans/take", {}))["item"]
     assert scan["id"] == first["id"]
     await call(robot, "POST", f"{namespace}/scans/items/{scan['id']}/complete", {"token": scan["lease"]["token"]})
+
+
+def firing(sequence: int, outcome: str, reason: str, **more: Any) -> dict[str, Any]:
+    """An entry of a schedule's status, so many hours ago."""
+    at = timestamp((now() - timedelta(hours=10 - sequence)).replace(microsecond=0))
+    entry = {"sequence": sequence, "time": at, "cause": "Schedule", "outcome": outcome, "reason": reason}
+    return entry | {"decidedAt": at, "count": 1} | more
+
+
+async def plans(seeder: Seeder, namespace: str) -> None:
+    """Calendars, and schedules with a history: one at work, one paused with a note."""
+    for name, spec, status in (
+        ("moscow", {"holidays": {"country": "RU"}, "workingHours": [{"from": "09:00", "to": "18:00"}],
+                    "timeZone": "Europe/Moscow"},
+         {"state": "DayOff", "why": "Saturday is not worked " + EVIL, "today": "2026-11-28",
+          "nextChange": timestamp(now() + timedelta(hours=7))}),
+        ("circle", {"extends": "circle"},
+         {"conditions": [condition("Ready", "False", "InvalidCalendar", "spec.extends leads in a circle " + EVIL)]}),
+    ):  # fmt: skip
+        body = {"metadata": {"name": name}, "spec": spec}
+        await seeder.cluster.create(CALENDARS, namespace, body)
+        await seeder.cluster.merge(CALENDARS, namespace, name, {"status": status}, subresource="status")
+    firings = [
+        firing(1, "Ran", "Fired", item="nightly-1"),
+        firing(2, "Skipped", "Excluded", message="day off by date " + EVIL),
+        firing(3, "Missed", "MissedDeadline", message="the operator was away " + EVIL, count=3),
+        firing(4, "Buffered", "StillRunning"),
+        firing(5, "Ran", "Fired", cause="Manual", item="nightly-2"),
+    ]
+    missed = [{"time": timestamp(now() - timedelta(hours=7)), "reason": "MissedDeadline"}]
+    await seeder.schedule(
+        namespace, "nightly", "mail",
+        {"conditions": [condition("Ready", "True", "Scheduled")], "firings": firings, "firingCount": 5,
+         "missed": missed, "nextScheduleTimes": [timestamp(now().replace(microsecond=0) + timedelta(hours=3))]},
+        schedules=["0 2 * * *"], calendars={"include": ["moscow"]},
+    )  # fmt: skip
+    paused = "until somebody resumes it: the bank is closed " + EVIL
+    await seeder.schedule(
+        namespace, "resting", "mail", {"conditions": [condition("Ready", "False", "Paused", paused)]},
+        pause={"note": "the bank is closed " + EVIL},
+    )  # fmt: skip
+
+
+async def fleet(seeder: Seeder, namespace: str) -> None:
+    """A fleet of two, one of whose members is there."""
+    template = {"metadata": {"labels": {"team": "clerks"}}, "spec": {"runtime": {"linuxPod": {}}}}
+    spec = {"replicas": 2, "selector": {"matchLabels": {"team": "clerks"}}, "template": template}
+    made = await seeder.cluster.create(ROBOT_FLEETS, namespace, {"metadata": {"name": "clerks"}, "spec": spec})
+    ready = condition("Ready", "False", "FleetNotReady", "1 of 2 members take work " + EVIL)
+    status = {"desired": 2, "replicas": 1, "readyReplicas": 1, "conditions": [ready]}
+    await seeder.cluster.merge(ROBOT_FLEETS, namespace, "clerks", {"status": status}, subresource="status")
+    owner = {"apiVersion": made["apiVersion"], "kind": made["kind"], "name": "clerks", "uid": made["metadata"]["uid"]}
+    await seeder.robot(namespace, "clerks-0", "Idle")
+    owned = {"metadata": {"ownerReferences": [owner | {"controller": True}], "labels": {"team": "clerks"}}}
+    await seeder.cluster.merge(ROBOTS, namespace, "clerks-0", owned)

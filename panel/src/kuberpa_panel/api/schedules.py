@@ -7,7 +7,7 @@ from kuberpa.meta import Condition
 from kuberpa.model import Instant, Model
 from kuberpa.names import ANNOTATION_CREATED_BY, timestamp
 from kuberpa.reasons import Reason
-from kuberpa.schedule import ActiveItem, Missed, Schedule, ScheduleCondition, ScheduleSpec
+from kuberpa.schedule import ActiveItem, Firing, Missed, Schedule, ScheduleCondition, ScheduleSpec
 
 RESTING: Final = frozenset({Reason.SUSPENDED, Reason.PAUSED, Reason.PAUSED_ON_FAILURE, Reason.PLAN_COMPLETED})
 """Why a schedule does not fire although nothing is wrong with it."""
@@ -30,7 +30,30 @@ class ScheduleRow(Model):
     next: tuple[Instant, ...]
     active: tuple[ActiveItem, ...]
     missed: tuple[Missed, ...]
+    latest: Firing | None = None
+    """What became of the last instant that was decided."""
+    pause_note: str = ""
+    paused_until: Instant | None = None
     created_by: str
+
+    @property
+    def resting(self) -> str:
+        """Why it does not fire although nothing is wrong with it, in CamelCase; empty when it does."""
+        if self.suspended:
+            return Reason.SUSPENDED
+        reason = self.ready.reason if self.ready is not None and self.ready.status == "False" else ""
+        return reason if reason in RESTING else ""
+
+    @property
+    def why(self) -> str:
+        """The state in a sentence, with the note of who paused it."""
+        said = self.ready.message if self.ready is not None and self.ready.status == "False" else ""
+        return f"{said} {self.pause_note}".strip() if self.pause_note not in said else said
+
+    @property
+    def overlooked(self) -> tuple[Missed, ...]:
+        """Instants that should have fired and did not: what a rule skips while another one runs is none of them."""
+        return tuple(each for each in self.missed if each.reason != Reason.STILL_RUNNING)
 
     @property
     def is_broken(self) -> bool:
@@ -61,6 +84,9 @@ def row_of(schedule: Schedule) -> ScheduleRow:
         next=status.next_schedule_times,
         active=status.active,
         missed=tuple(sorted(status.missed, key=lambda missed: missed.time, reverse=True)),
+        latest=status.firings[-1] if status.firings else None,
+        pause_note=spec.pause.note if spec.pause else "",
+        paused_until=spec.pause.until if spec.pause else None,
         created_by=annotations.get(ANNOTATION_CREATED_BY, ""),
     )
 

@@ -6,7 +6,19 @@ from starlette.middleware.gzip import GZipMiddleware
 from kuberpa_panel import api
 from kuberpa_panel.api.errors import install
 from kuberpa_panel.api.limits import BodyLimit
-from kuberpa_panel.web import activities, adding, fleets, home, items, queues, robots, run, schedules, signin
+from kuberpa_panel.web import (
+    activities,
+    adding,
+    calendars,
+    fleets,
+    home,
+    items,
+    queues,
+    robots,
+    run,
+    schedules,
+    signin,
+)
 from kuberpa_panel.web.assets import Static
 from kuberpa_panel.web.errors import CatchAll, render_problem
 from kuberpa_panel.web.headers import SecurityHeaders
@@ -18,7 +30,7 @@ def mount(app: FastAPI) -> None:
     Needs `app.state.session_key` (32 bytes or more) at once and `app.state.services` once requests come.
     """
     app.include_router(api.queue_calls)
-    for module in (signin, home, fleets, robots, activities, run, queues, items, adding, schedules):
+    for module in (signin, home, fleets, robots, activities, run, queues, items, adding, schedules, calendars):
         app.include_router(module.router)
     app.include_router(api.router)
     app.include_router(api.schedule_router)

@@ -5,16 +5,19 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from kuberpa.fleet import MAX_MEMBERS
-from kuberpa_panel.api import fleets
-from kuberpa_panel.api.access import Scope
+from kuberpa.robot import Robot
+from kuberpa_panel.api import fleets, robots
+from kuberpa_panel.api.access import Scope, allows
 from kuberpa_panel.api.context import context_of
-from kuberpa_panel.api.guards import Visible, guarded
+from kuberpa_panel.api.guards import Allowed, Visible, guarded
+from kuberpa_panel.api.problems import NotFoundProblem, Right
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
 from kuberpa_panel.web.live import Parts, Rows, open_stream, parts_source, ping_source
 from kuberpa_panel.web.render import common, fragment, page
 
 router = APIRouter(include_in_schema=False)
 LIST: Final = Visible("list", "robotfleets")
+GET: Final = Allowed("get", "robotfleets")
 
 
 @router.get("/fleets")
@@ -36,6 +39,31 @@ async def stream_fleets(request: Request, viewer: CurrentViewer, scope: Annotate
     return open_stream(request, parts_source(show, kinds), ping_source(lambda c: LIST.check(c, viewer, request)))
 
 
+@router.get("/fleets/{namespace}/{name}")
+async def show_fleet(request: Request, namespace: str, name: str, viewer: Annotated[Viewer, guarded(GET)]) -> Response:
+    """One fleet and its members."""
+    values = await _detail(request, viewer, namespace, name)
+    return await page(request, viewer, "fleets/detail.html", most=MAX_MEMBERS, **values)
+
+
+@router.get("/fleets/{namespace}/{name}/stream")
+async def stream_fleet(
+    request: Request, namespace: str, name: str, viewer: Annotated[Viewer, guarded(GET)]
+) -> Response:
+    """What changes on that page."""
+
+    async def show() -> Parts:
+        values = common(request, viewer) | await _detail(request, viewer, namespace, name)
+        rows = {f"m-{row.uid}": fragment("fleets/member.html", values | {"member": row}) for row in values["members"]}
+        return {
+            "fleet-head": fragment("fleets/head.html", values),
+            "member-rows": Rows(rows or {"members-empty": fragment("fleets/no_members.html", values)}),
+        }
+
+    kinds = frozenset({"RobotFleet", "Robot"})
+    return open_stream(request, parts_source(show, kinds), ping_source(lambda c: GET.check(c, viewer, request)))
+
+
 @router.post("/fleets/{namespace}/{name}/scale")
 async def scale_fleet(
     request: Request,
@@ -46,7 +74,27 @@ async def scale_fleet(
 ) -> Response:
     """Scale, then back to the list, which shows what becomes of it."""
     await fleets.scale(context_of(request), viewer, namespace, name, replicas)
-    return RedirectResponse("/fleets", 303)
+    return RedirectResponse(f"/fleets/{namespace}/{name}", 303)
+
+
+async def _detail(request: Request, viewer: Viewer, namespace: str, name: str) -> dict[str, Any]:
+    context = context_of(request)
+    fleet = context.services.cache.fleets.get(namespace, name)
+    if fleet is None:
+        raise NotFoundProblem(f"There is no fleet {namespace}/{name}.")
+    access, uid = context.services.access, fleet.metadata.uid
+    may_list = await allows(access, viewer.user, Right("list", "robots", namespace))
+    members = [robot for robot in context.services.cache.robots if _controller(robot) == uid] if may_list else []
+    return {
+        "row": fleets.row_of(fleet),
+        "may_list": may_list,
+        "may_scale": await allows(access, viewer.user, Right("patch", "robotfleets/scale", namespace, name)),
+        "members": sorted(map(robots.row_of, members), key=lambda row: (robots.URGENCY.index(row.phase), row.name)),
+    }
+
+
+def _controller(robot: Robot) -> str:
+    return next((owner.uid for owner in robot.metadata.owner_references if owner.controller), "")
 
 
 def _list(request: Request, scope: Scope) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from kuberpa_panel.api.robots import RobotQuery
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
 from kuberpa_panel.database.pool import ArchiveUnavailableError
 from kuberpa_panel.web.live import Parts, open_stream, parts_source, ping_source
-from kuberpa_panel.web.render import common, fragment, page
+from kuberpa_panel.web.queue_view import QueueQuery, select
+from kuberpa_panel.web.render import KINDS, common, fragment, page
 
 router = APIRouter(include_in_schema=False)
 OWN: Final = SignedIn("shows of each kind only what the viewer may list")
@@ -43,17 +44,18 @@ async def stream_home(request: Request, viewer: CurrentViewer) -> Response:
         """Every look asks anew what the viewer may list."""
 
     return open_stream(
-        request, parts_source(show, frozenset({"Robot", "ActivityItem", "Schedule"})), ping_source(check)
+        request, parts_source(show, frozenset({"Robot", "ActivityItem", "Schedule", "WorkQueue"})), ping_source(check)
     )
 
 
 async def _overview(context: Context, viewer: Viewer, now: datetime) -> dict[str, Any]:
     cache = context.services.cache
-    scopes = {kind: await _scope(context, viewer, kind) for kind in ("robots", "activityitems", "schedules")}
+    scopes = {kind: await _scope(context, viewer, kind) for kind in KINDS}
     found = robots.select(scopes["robots"].filter(cache.robots), RobotQuery(sort="state", size=500))
     items = scopes["activityitems"].filter(cache.items)
     running = activities.select_live(items, ActivityQuery(phase=tuple(ON_ROBOT_PHASES)))
     planned = schedules.select(scopes["schedules"].filter(cache.schedules))
+    queues = select(scopes["workqueues"].filter(cache.queues), QueueQuery(size=500)).items
     failed, failures = await _failures(context, scopes["activityitems"], now)
     return {
         "facets": found.facets,
@@ -62,11 +64,15 @@ async def _overview(context: Context, viewer: Viewer, now: datetime) -> dict[str
         "running_count": len(running),
         "waiting_count": len(activities.select_live(items, ActivityQuery(phase=(ActivityPhase.PENDING,)))),
         "broken": [row for row in planned if row.is_broken][:SHOWN],
-        "next": [row for row in planned if row.next and not row.suspended][:SHOWN],
+        "late": [view for view in queues if view.broken or (view.at_risk and not view.row.spec.paused)][:SHOWN],
+        "missed": [row for row in planned if row.overlooked and now - row.overlooked[0].time < DAY][:SHOWN],
+        "next": [row for row in planned if row.next and not row.resting][:SHOWN],
+        "ready_count": sum(view.row.status.items.ready for view in queues),
+        "dead_count": sum(view.row.status.items.dead_lettered for view in queues),
         "failed_count": failed,
         "failures": failures,
         "bad": [phase.value for phase in BAD],
-        "may": {kind: scope.everywhere or bool(scope.namespaces) for kind, scope in scopes.items()},
+        "may": {kind: bool(scope) for kind, scope in scopes.items()},
         "archive": context.services.database.available,
     }
 
