@@ -1,6 +1,7 @@
 """Files of items, read and checked before anything is sent."""
 
 import json
+import zipfile
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 from openpyxl import Workbook
 
+from kuberpa import itemfiles
 from kuberpa_cli.queues import importing
 from kuberpa_cli.queues.client import QueueClient
 from kuberpa_cli.queues.rows import Reading, Row, read
@@ -185,3 +187,12 @@ async def test_all_or_nothing_sends_nothing_when_a_row_is_wrong_already_here(
             client, ("default", "q"), read(str(file), Reading(), None), lambda _: None, all_or_nothing=True
         )
     assert (report.added, [wrong.line for wrong in report.wrong], seen) == (0, [2], [])
+
+
+def test_a_workbook_that_unpacks_to_too_much_is_not_opened(tmp_path: Path) -> None:
+    book, path = Workbook(), tmp_path / "bomb.xlsx"
+    book.save(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/bomb.xml", b" " * 3_000_000)
+    with path.open("rb") as file, pytest.raises(itemfiles.FileError, match="at most 2,000,000 are read"):
+        list(itemfiles.read("xlsx", file, Reading(), None, 2_000_000))
