@@ -88,7 +88,10 @@ class TestSchedules:
     @pytest.mark.parametrize(
         ("spec", "words"),
         [
-            ({"schedules": [], "action": {"activity": {"spec": WORK}}}, "one of schedules, every, at and rrule must say when to fire"),
+            (
+                {"schedules": [], "action": {"activity": {"spec": WORK}}},
+                "one of schedules, every, at and rrule must say when to fire",
+            ),
             ({"schedules": ["@daily"]}, "spec.action"),
             ({"schedules": ["@daily"], "action": {"activity": {"spec": {"def": "x"}}}}, "spec.action.activity.spec"),
             (

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 MAX_LINE_CHARS: Final = 16 * 1024
 DEFAULT_LIMIT_BYTES: Final = 64 * 1024 * 1024
+RECORD_BYTES: Final = 100
+"""About what a record has beside its text."""
 _BREAK: Final = re.compile(r"\r\n|\n|\r(?=.)", re.DOTALL)
 
 
@@ -94,7 +96,11 @@ class Tail:
 
 
 class OutputFile:
-    """Appends records. Beyond the limit, or on a full disk, lines are counted instead of kept."""
+    """Appends records. Beyond the limit, or on a full disk, lines are counted instead of kept.
+
+    The limit is on the file, not on its text: a flood of short lines costs the disk, the wire and the database as much
+    as its records, and a run's end is told only after its output.
+    """
 
     def __init__(self, path: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
@@ -110,10 +116,10 @@ class OutputFile:
         """Take one line; `write` makes it visible."""
         # NUL cannot be stored by PostgreSQL, a lone surrogate by nothing that speaks UTF-8.
         clean = text.replace("\0", "\ufffd").encode("utf-8", "replace")
-        if self._kept_bytes + len(clean) > self._limit or self.dropped_lines:
+        if self.dropped_lines or self._kept_bytes + len(clean) + RECORD_BYTES > self._limit:
             self._drop(1, len(clean))
             return
-        self._kept_bytes += len(clean)
+        self._kept_bytes += len(clean) + RECORD_BYTES
         self._append(at, stream, level, clean.decode(), continues)
 
     def write(self) -> bool:
