@@ -25,7 +25,7 @@ import psutil
 import yaml
 from tests.support.cluster import Cluster
 
-from kuberpa.failpoints import Failpoint
+from kuberpa.failpoints import EXIT_CODE, Failpoint
 from kuberpa_cli.embedded.part import Part
 from kuberpa_cli.embedded.parts import programs
 
@@ -52,6 +52,8 @@ class Keeper:
     part: Part
     log: Path
     environment: dict[str, str]
+    crashed: Callable[[], None] = lambda: None
+    """Called after a crash at a crash point, before the next start."""
     extra: dict[str, str] = field(default_factory=dict)
     exits: list[int] = field(default_factory=list)
 
@@ -88,6 +90,8 @@ class Keeper:
                     stderr=log,
                 )
                 self.exits.append(self._process.wait())
+            if self.exits[-1] == EXIT_CODE:
+                self.crashed()
 
 
 class Night:
@@ -107,7 +111,14 @@ class Night:
 
     def _keeper(self, part: Part) -> Keeper:
         environment = {**os.environ, "KUBERPA_LOST_AFTER_SECONDS": str(LOST_AFTER)}
-        return Keeper(part, self.folder / f"{part.name}.log", environment)
+        keeper = Keeper(part, self.folder / f"{part.name}.log", environment)
+        if part.name.startswith("operator"):
+            keeper.crashed = self._free_lease
+        return keeper
+
+    def _free_lease(self) -> None:
+        """Whoever crashed is dead for certain, so its successor need not wait for the Lease to expire."""
+        self.cluster.try_kubectl("delete", "lease", "kuberpa-operator", "-n", "kuberpa-system", "--ignore-not-found")
 
     def start(self) -> None:
         for keeper in self.keepers.values():
