@@ -13,10 +13,10 @@ help: ## Say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
 
 up: sync ## Start kuberpa on this machine with the quickstart (options: make up ARGS=--detach)
-	$(RUN) kuberpa up $(QUICKSTART) $(ARGS)
+	.venv/bin/kuberpa up $(QUICKSTART) $(ARGS)
 
 down: sync ## End what `make up` started; its state stays
-	$(RUN) kuberpa down
+	.venv/bin/kuberpa down
 
 sync: ## Bring the virtual environment up to date
 	@$(UV) sync --quiet --frozen --all-packages --all-groups
