@@ -3,8 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,17 @@ async def lines_of(panel: PanelProcess, uid: str) -> list[str]:
     finally:
         await connection.close()
     return [row["text"] for row in rows]
+
+
+@contextmanager
+def frozen(panel: PanelProcess) -> Iterator[None]:
+    """Another replica does nothing meanwhile."""
+    assert panel.process is not None
+    panel.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        panel.process.send_signal(signal.SIGCONT)
 
 
 CRASHES = (
@@ -186,19 +197,19 @@ async def test_a_panel_that_crashes_around_a_hand_back_leaves_the_item_runnable(
 
 @pytest.mark.parametrize("point", [Failpoint.ARCHIVE_BEFORE, Failpoint.ARCHIVE_AFTER])
 async def test_a_panel_that_crashes_while_archiving_archives_in_the_end(
-    panel_of_own: PanelProcess, world: World, tmp_path: Path, point: Failpoint
+    panel_of_own: PanelProcess, panel: PanelProcess, world: World, tmp_path: Path, point: Failpoint
 ) -> None:
-    panel = panel_of_own
-    item = await world.item("nobody")
-    await world.set_status(item, phase="Stopped", reason="StopRequested")
-    panel.launch(KUBERPA_FAILPOINT=point.value, KUBERPA_FAILPOINT_ONCE=str(tmp_path / "once"))
-    assert await panel.exited() == EXIT_CODE
-    await panel.start()
+    with frozen(panel):  # it would archive the item first
+        item = await world.item("nobody")
+        await world.set_status(item, phase="Stopped", reason="StopRequested")
+        panel_of_own.launch(KUBERPA_FAILPOINT=point.value, KUBERPA_FAILPOINT_ONCE=str(tmp_path / "once"))
+        assert await panel_of_own.exited() == EXIT_CODE
+        await panel_of_own.start()
 
-    async def archived() -> bool:
-        return (await world.get(item)).status.archived_at is not None
+        async def archived() -> bool:
+            return (await world.get(item)).status.archived_at is not None
 
-    await eventually(archived, "the item being archived")
+        await eventually(archived, "the item being archived")
 
 
 async def test_while_the_database_is_away_nothing_is_acknowledged_and_nothing_is_lost(
