@@ -14,6 +14,7 @@ from tests.support.resources import (
     created,
     manifest,
     patch,
+    patch_as,
     patch_status,
     read,
     unique,
@@ -219,7 +220,8 @@ class TestRun:
     @pytest.mark.parametrize("account", [OPERATOR, PANEL])
     def test_kuberpa_runs_and_stops_on_every_robot(self, policed: Cluster, account: str) -> None:
         item = created(policed, manifest("ActivityItem", ANYWHERE), f"--as={account}")
-        assert patch(policed, item, {"spec": {"desiredState": "Stop"}}, f"--as={account}").returncode == 0
+        run = patch_as(policed, item, {"spec": {"desiredState": "Stop"}}, account)
+        assert run.returncode == 0, run.stderr
 
 
 def restart(mode: str = "Safe") -> Body:

@@ -73,6 +73,11 @@ def patch(cluster: Cluster, body: Body, change: Body, *flags: str) -> "subproces
     return cluster.try_kubectl("patch", *target, "--type=merge", f"--patch={json.dumps(change)}", *flags)
 
 
+def patch_as(cluster: Cluster, body: Body, change: Body, account: str) -> "subprocess.CompletedProcess[str]":
+    """What the API server makes of an account's merge patch; kubectl reads first, which processes have no right to."""
+    return _request(cluster, "PATCH", _path(body), change, account)[0]
+
+
 def patch_status(cluster: Cluster, body: Body, status: Body | None) -> "subprocess.CompletedProcess[str]":
     """What the API server makes of a merge patch of the status subresource, as kubectl would tell it."""
     return _request(cluster, "PATCH", f"{_path(body)}/status", {"status": status})[0]
@@ -91,12 +96,15 @@ def _path(body: Body, *, named: bool = True) -> str:
     return f"{collection}/{metadata['name']}" if named else collection
 
 
-def _request(cluster: Cluster, method: str, path: str, body: Body) -> "tuple[subprocess.CompletedProcess[str], Body]":
+def _request(
+    cluster: Cluster, method: str, path: str, body: Body, account: str = ""
+) -> "tuple[subprocess.CompletedProcess[str], Body]":
     """One request on a kept connection: a process of kubectl for each of some hundred requests takes minutes."""
     client = _client(cluster.kubeconfig)
     kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+    headers = {"Content-Type": kind} | ({"Impersonate-User": account} if account else {})
     response = client.rest_client.pool_manager.request(
-        method, client.configuration.host + path, body=json.dumps(body), headers={"Content-Type": kind}
+        method, client.configuration.host + path, body=json.dumps(body), headers=headers
     )
     answer: Body = json.loads(response.data)
     refused = response.status >= 400
