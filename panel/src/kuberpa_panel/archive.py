@@ -4,8 +4,6 @@ import asyncio
 import logging
 from typing import Any, Final
 
-import asyncpg
-
 from kuberpa.activity import ActivityItem
 from kuberpa.client import ACTIVITY_ITEMS, ApiError, Cluster, ConflictError, InvalidError, NotFoundError
 from kuberpa.failpoints import Failpoint, reach
@@ -13,7 +11,8 @@ from kuberpa_panel import clock
 from kuberpa_panel.agents.ingest import Ingest, StoreError
 from kuberpa_panel.agents.records import past_activity
 from kuberpa_panel.core.reports import operations
-from kuberpa_panel.database.pool import ArchiveUnavailableError, Database
+from kuberpa_panel.database.alone import alone
+from kuberpa_panel.database.pool import Database
 from kuberpa_panel.database.store import ItemEnded
 from kuberpa_panel.watch import WatchCache
 
@@ -21,7 +20,6 @@ log = logging.getLogger(__name__)
 
 LOCK: Final = 0x6B756265_72706102
 """Key of the advisory lock of archiving."""
-RETRY_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 5.0
 AT_ONCE: Final = 20
 
@@ -37,22 +35,9 @@ class ArchiveLoop:
     async def run(self) -> None:
         """Work while the lock is held, wait for it otherwise; until cancelled."""
         await self._cache.wait_synced()
-        while True:
-            await self._database.wait_available()
-            try:
-                connection = await self._database.connect_alone()
-                try:
-                    await self._hold(connection)
-                finally:
-                    connection.terminate()
-            except (ArchiveUnavailableError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                log.info("the archive lock is tried again: %s", error)
-            await asyncio.sleep(RETRY_SECONDS)
+        await alone(self._database, LOCK, "archives what ends without a report", self._hold)
 
     async def _hold(self, connection: Any) -> None:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK, timeout=5):
-            return
-        log.info("this replica archives what ends without a report")
         with self._cache.subscribe() as changes:
             while True:
                 await asyncio.gather(*(self._archive(item) for item in self._cache.items if is_due(item)))

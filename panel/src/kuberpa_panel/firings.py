@@ -10,12 +10,11 @@ import logging
 from collections.abc import Iterable
 from typing import Any, Final
 
-import asyncpg
-
 from kuberpa.client import SCHEDULES, ApiError, Cluster, InvalidError, NotFoundError
 from kuberpa.schedule import Schedule
 from kuberpa_panel.database import firings
-from kuberpa_panel.database.pool import ArchiveUnavailableError, Database
+from kuberpa_panel.database.alone import alone
+from kuberpa_panel.database.pool import Database
 from kuberpa_panel.handover import HandOver
 from kuberpa_panel.watch import WatchCache
 
@@ -23,7 +22,6 @@ log = logging.getLogger(__name__)
 
 LOCK: Final = 0x6B756265_72706110
 """Key of the advisory lock of the history of Schedules."""
-RETRY_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 30.0
 SAY_AT: Final = 10
 """Stored entries of a Schedule after which its status says so."""
@@ -43,22 +41,9 @@ class FiringHistory:
     async def run(self) -> None:
         """Work while the lock is held, wait for it otherwise; until cancelled."""
         await self._cache.wait_synced()
-        while True:
-            await self._database.wait_available()
-            try:
-                connection = await self._database.connect_alone()
-                try:
-                    await self._hold(connection)
-                finally:
-                    connection.terminate()
-            except (ArchiveUnavailableError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                log.info("the lock of the schedules' history is tried again: %s", error)
-            await asyncio.sleep(RETRY_SECONDS)
+        await alone(self._database, LOCK, "stores the history of schedules", self._hold)
 
     async def _hold(self, connection: Any) -> None:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK, timeout=5):
-            return
-        log.info("this replica stores the history of schedules")
         self._stored.clear()
         with self._cache.subscribe() as changes:
             await self._store_all(self._cache.schedules)

@@ -7,13 +7,12 @@ import asyncio
 import logging
 from typing import Any, Final
 
-import asyncpg
-
 from kuberpa.itemstate import ItemState
 from kuberpa.queueing import QueueError
 from kuberpa.workqueue import Ordering, WorkQueueSpec
 from kuberpa_panel.core import queues as rules
-from kuberpa_panel.database.pool import ArchiveUnavailableError, Database
+from kuberpa_panel.database.alone import alone
+from kuberpa_panel.database.pool import Database
 from kuberpa_panel.queues import store
 from kuberpa_panel.queues.desk import Desk
 from kuberpa_panel.queues.projection import Projection
@@ -27,6 +26,7 @@ LOCK: Final = 0x6B756265_72706103
 """Key of the advisory lock."""
 TICK_SECONDS: Final = 0.3
 RETRY_SECONDS: Final = 0.5
+"""A lease that expires is another robot's within a second, also when another replica takes over."""
 PRUNE_SECONDS: Final = 10.0
 DUE_AT_ONCE: Final = 1000
 EXPIRED_AT_ONCE: Final = 200
@@ -50,22 +50,9 @@ class Keeper:
     async def run(self) -> None:
         """Work while the lock is held, wait for it otherwise; until cancelled."""
         await self._cache.wait_synced()
-        while True:
-            await self._database.wait_available()
-            try:
-                connection = await self._database.connect_alone()
-                try:
-                    await self._hold(connection)
-                finally:
-                    connection.terminate()
-            except* (ArchiveUnavailableError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                log.info("the lock of the queues is tried again: %s", error)
-            await asyncio.sleep(RETRY_SECONDS)
+        await alone(self._database, LOCK, "keeps the queues", self._hold, RETRY_SECONDS)
 
     async def _hold(self, connection: Any) -> None:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK, timeout=5):
-            return
-        log.info("this replica keeps the queues")
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._projection.run())
