@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.measurement import say
+from tests.benchmarks.measurement import percentiles, say
 from tests.benchmarks.queues import CLIENTS, NAMESPACE, PAYLOAD, Site, site
 from tests.support.cluster import Cluster, running
 from tests.support.panel import Agent, World
@@ -181,9 +181,7 @@ async def latency(here: Site, waiting: int, rounds: int = 300) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    times.sort()
-    p50, p99 = (round(times[int(len(times) * share)] * 1e3, 1) for share in (0.5, 0.99))
-    say(f"add to a waiting robot's take, {waiting} in line", p50_ms=p50, p99_ms=p99, target_p99_ms=20)
+    say(f"add to a waiting robot's take, {waiting} in line", **percentiles(times), target_p99_ms=20)
 
 
 async def measure(cluster: Cluster, folder: Path, seconds: float) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 from tests.benchmarks import minimal_queue
-from tests.benchmarks.measurement import say
+from tests.benchmarks.measurement import percentiles, say
 from tests.support.cluster import Cluster, running
 from tests.support.panel import PanelProcess, database, eventually, free_port
 
@@ -224,9 +224,7 @@ async def latency(here: Site, url: str, waiting: int, rounds: int = 200) -> None
         for task in robots:
             task.cancel()
         await asyncio.gather(*robots, return_exceptions=True)
-    times.sort()
-    p50, p99 = round(times[len(times) // 2] * 1e3, 1), round(times[int(len(times) * 0.99)] * 1e3, 1)
-    say(f"add to a waiting robot's item, {waiting} in line", p50_ms=p50, p99_ms=p99, target_p99_ms=20)
+    say(f"add to a waiting robot's item, {waiting} in line", **percentiles(times), target_p99_ms=20)
     say(f"transactions a second while {waiting} robots wait", kuberpa=round(idle, 1))
 
 
