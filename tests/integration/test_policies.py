@@ -1,5 +1,7 @@
 """The admission policies, tried by ordinary users: who may run and stop what, and who is said to have done it."""
 
+# length: one class a policy, all on one API server whose policies take seconds to act
+
 import json
 from dataclasses import dataclass
 from typing import Any

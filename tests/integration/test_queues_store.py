@@ -1,5 +1,7 @@
 """Work items over a real PostgreSQL: leases, tokens, ends, and what happens when nobody says anything."""
 
+# length: one contract of the store: every operation against the same database
+
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator

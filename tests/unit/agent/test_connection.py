@@ -1,3 +1,4 @@
+# length: one scripted panel on real sockets, and every way that a connection goes
 import asyncio
 import logging
 import random

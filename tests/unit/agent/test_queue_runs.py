@@ -1,5 +1,7 @@
 """Queues in real runs: robot code in its own process, the real agent, and a panel whose queues are in memory."""
 
+# length: one bench of agent and panel, and every way that an item's run ends
+
 import asyncio
 import json
 import os

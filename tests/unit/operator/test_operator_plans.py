@@ -1,5 +1,7 @@
 """Calendars, pauses, buffers, backfills and sequences through the whole operator, over an API server in memory."""
 
+# length: one simulated operator, and every rule of a plan
+
 from datetime import datetime, timedelta
 from typing import Any
 
