@@ -23,6 +23,7 @@ sync: ## Bring the virtual environment up to date
 
 test: sync ## Run all tests (a selection: make test ARGS="tests/unit -k schedule")
 	cli/tools/find-chromium
+	tests/tools/find-peers
 	$(RUN) python -m tests.support.build
 	$(RUN) pytest $(ARGS)
 
