@@ -45,6 +45,13 @@ class Reason(StrEnum):
     PROGRAM_STOPPED = "ProgramStopped"
     CRASH_LOOP = "CrashLoop"
 
+    # Sessions
+    NO_SESSION = "NoSession"
+    SESSION_LOCKED = "SessionLocked"
+    SESSION_DISCONNECTED = "SessionDisconnected"
+    SESSION_LOGGED_OFF = "SessionLoggedOff"
+    CANNOT_CAPTURE = "CannotCapture"
+
     # Fleets
     FLEET_READY = "FleetReady"
     FLEET_NOT_READY = "FleetNotReady"
