@@ -147,6 +147,37 @@ async def test_a_repeated_end_is_answered_as_the_first_was(here: Office) -> None
     await refused(QueueErrorCode.LEASE_LOST, here.complete(queue, item))
 
 
+async def test_a_repeated_end_is_answered_the_same_when_another_robot_has_the_item(here: Office) -> None:
+    queue, until = here.queue(backoff={"initialSeconds": 0}), now() + timedelta(hours=1)
+    for operation, request in (
+        ("fail", lambda held: Fail(**held, message="x")),
+        ("release", lambda held: Release(**held)),
+        ("defer", lambda held: Defer(**held, until=until)),
+    ):
+        added = await here.add(queue)
+        end, ask = request({"id": added, "token": token(await here.take(queue))}), getattr(here.service, operation)
+        first = await ask(ROBOT, NAMESPACE, queue, end)
+        if operation == "defer":
+            await here.sql("UPDATE queue_items SET due_at = clock_timestamp() WHERE id = $1", int(added))
+            await here.keeper.wake_due()
+        other = await here.take(queue)
+        assert await ask(ROBOT, NAMESPACE, queue, end) == first
+        await refused(QueueErrorCode.LEASE_LOST, ask(ANNA, NAMESPACE, queue, end))
+        assert (await here.get(queue, added)).state is ItemState.LEASED
+        await here.complete(queue, other)
+
+
+async def test_a_repeated_completion_names_the_successor_again(here: Office) -> None:
+    after = here.queue()
+    queue = here.queue(onSuccess={"queueRef": {"name": after}})
+    await here.add(queue)
+    item = await here.take(queue)
+    first = await here.complete(queue, item)
+    successor = await here.take(after)
+    assert await here.complete(queue, item) == first
+    assert first.successor == successor.id
+
+
 async def test_handing_back_counts_as_no_attempt(here: Office) -> None:
     queue = here.queue()
     added = await here.add(queue)

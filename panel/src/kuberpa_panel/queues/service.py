@@ -35,7 +35,7 @@ from kuberpa.workqueue import Hold, WorkQueue
 from kuberpa_panel import clock
 from kuberpa_panel.core import queues as rules
 from kuberpa_panel.database.pool import Database
-from kuberpa_panel.queues import adding, bulk, reading, store
+from kuberpa_panel.queues import adding, answers, bulk, reading, store
 from kuberpa_panel.queues.adding import Arrival
 from kuberpa_panel.queues.batch import Batcher
 from kuberpa_panel.queues.desk import Desk
@@ -90,19 +90,19 @@ class QueueService(Desk):
         found = await self._enter(principal, "create", namespace, queue)
         number = await self._number(namespace, queue)
         good, errors = await adding.check_rows(found, request, self._vault, principal.name, clock.now())
-        answers: dict[int, Added] = {}
+        added: dict[int, Added] = {}
         if good and not (errors and request.all_or_nothing):
             came = await self._admit(number, list(good.values()), request)
             for index, answer in zip(good, came, strict=True):
                 if isinstance(answer, QueueError):
                     errors += adding.row_errors(index, answer)
                 else:
-                    answers[index] = answer
+                    added[index] = answer
             if errors and request.all_or_nothing:
-                answers = {}
-        if answers and not request.dry_run:
+                added = {}
+        if added and not request.dry_run:
             self.bell.ring(number)
-        return adding.answer(request, answers, errors)
+        return adding.answer(request, added, errors)
 
     async def _admit(
         self, number: int, arrivals: Sequence[Arrival], bulk: AddItems | None = None
@@ -116,15 +116,15 @@ class QueueService(Desk):
             transaction = connection.transaction()
             await transaction.start()
             try:
-                answers = await adding.admit(connection, number, arrivals)
+                admitted = await adding.admit(connection, number, arrivals)
             except BaseException:
                 await transaction.rollback()
                 raise
-            if dry_run or (all_or_nothing and any(isinstance(answer, QueueError) for answer in answers)):
+            if dry_run or (all_or_nothing and any(isinstance(answer, QueueError) for answer in admitted)):
                 await transaction.rollback()
             else:
                 await transaction.commit()
-            return answers
+            return admitted
 
     async def _insert(self, rows: Sequence[tuple[int, NewRow]]) -> Sequence[int]:
         async with self._database.connection() as connection:
@@ -159,7 +159,7 @@ class QueueService(Desk):
         seconds = request.lease_seconds or found.spec.lease_seconds
         async with self._database.connection() as connection:
             row = await store.renew(connection, number, item, request.token, principal.name, seconds)
-        return await self._lease(found, number, request, row)
+        return await self._lease(found, number, request, principal.name, row)
 
     async def progress(self, principal: User, namespace: str, queue: str, request: Progress) -> Lease:
         """Say how far an item is."""
@@ -168,11 +168,11 @@ class QueueService(Desk):
         body = dumps({"fraction": request.fraction, "message": request.message})
         async with self._database.connection() as connection:
             row = await store.progress(connection, number, item, request.token, principal.name, body)
-        return await self._lease(found, number, request, row)
+        return await self._lease(found, number, request, principal.name, row)
 
-    async def _lease(self, found: WorkQueue, number: int, request: Held, row: Any) -> Lease:
+    async def _lease(self, found: WorkQueue, number: int, request: Held, by: str, row: Any) -> Lease:
         if row is None:
-            await self._explain(number, request, frozenset())
+            await self._explain(number, request, by, frozenset())
         return lease_of(row, stop=found.spec.paused is Hold.HOLD)
 
     # ------------------------------------------------------------ settling
@@ -185,16 +185,16 @@ class QueueService(Desk):
             done = Completion(number, int(request.id), request.token, principal.name, output)
             if await self._completions.submit(done):
                 return Settled.model_construct(id=request.id, state=ItemState.SUCCEEDED, reason="Completed")
-            return await self._explain(number, request, frozenset({ItemState.SUCCEEDED}))
+            return await self._explain(number, request, principal.name, frozenset({ItemState.SUCCEEDED}))
         outcome = await self._conclude(principal, namespace, queue, request, dumps(request.output))
-        return outcome or await self._explain(number, request, frozenset({ItemState.SUCCEEDED}))
+        return outcome or await self._explain(number, request, principal.name, frozenset({ItemState.SUCCEEDED}))
 
     async def fail(self, principal: User, namespace: str, queue: str, request: Fail) -> Settled:
         """An item failed: Retried, Failed or DeadLettered, as the queue says."""
         await self._enter(principal, "take", namespace, queue)
         outcome = await self._conclude(principal, namespace, queue, request, None)
-        states = frozenset({ItemState.RETRIED, ItemState.FAILED, ItemState.DEAD_LETTERED})
-        return outcome or await self._explain(await self._number(namespace, queue), request, states)
+        number = await self._number(namespace, queue)
+        return outcome or await self._explain(number, request, principal.name, frozenset())
 
     async def _conclude(
         self, principal: User, namespace: str, queue: str, request: Complete | Fail, output: str | None
@@ -212,6 +212,7 @@ class QueueService(Desk):
             else:
                 verdict = rules.after_success(spec, attempts_of(row))
             outcome = await self.settler.conclude(connection, namespace, queue, row, verdict, principal.name, output)
+            await answers.keep(connection, row, request, principal.name, outcome.settled)
         self.ring(outcome.ready)
         return outcome.settled
 
@@ -229,26 +230,28 @@ class QueueService(Desk):
     ) -> Settled:
         await self._enter(principal, "take", namespace, queue)
         number = await self._number(namespace, queue)
+        reason = request.reason or type(request).__name__
+        state = ItemState.NEW if until is None else ItemState.DEFERRED
+        settled = Settled(id=request.id, state=state, reason=reason, due_at=until)
         async with self._database.connection() as connection, connection.transaction():
             row = await self._held(connection, number, request, principal.name)
             if row is not None:
-                reason = request.reason or type(request).__name__
                 await store.hand_back(connection, row, until, principal.name, reason)
-        state = ItemState.NEW if until is None else ItemState.DEFERRED
+                await answers.keep(connection, row, request, principal.name, settled)
         if row is None:
-            return await self._explain(number, request, frozenset({state}))
+            return await self._explain(number, request, principal.name, frozenset())
         if until is None:
             self.bell.ring(number)
-        return Settled(id=request.id, state=state, reason=reason, due_at=until)
+        return settled
 
     async def _complete(self, done: Sequence[Completion]) -> Sequence[bool]:
         async with self._database.connection() as connection:
             went = await store.complete(connection, done)
-        answers = []
+        ended = []
         for one in done:
-            answers.append((one.queue_id, one.id) in went)
+            ended.append((one.queue_id, one.id) in went)
             went.discard((one.queue_id, one.id))
-        return answers
+        return ended
 
     # ------------------------------------------------------------ looking and changing
 
