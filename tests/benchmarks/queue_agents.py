@@ -53,7 +53,9 @@ class Caller:
             message = json.loads(frame)
             if message["type"] == "answer":
                 assert "problem" not in message, message
-                self._waiting.pop(message["id"]).set_result(message.get("result"))
+                future = self._waiting.pop(message["id"])
+                if not future.done():  # cancelled: nobody waits for it any more
+                    future.set_result(message.get("result"))
 
 
 class Peer:

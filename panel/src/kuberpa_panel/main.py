@@ -7,7 +7,7 @@ from typing import Final
 import uvicorn
 
 from kuberpa import wire
-from kuberpa_panel import logs
+from kuberpa_panel import garbage, logs
 from kuberpa_panel.app import create_app
 from kuberpa_panel.settings import VARIABLES, Settings, SettingsError
 
@@ -25,6 +25,7 @@ def main() -> None:
         app = create_app(settings)
     except SettingsError as error:
         sys.exit(f"kuberpa-panel: {error}")
+    garbage.settle()
     uvicorn.run(
         app,
         host=settings.host,
