@@ -8,9 +8,9 @@ from typing import Any
 
 from kuberpa.itemstate import ItemState
 from kuberpa.queueing import FieldProblem, Held, QueueError, QueueErrorCode, Settled
-from kuberpa.workqueue import WorkQueue
+from kuberpa.workqueue import WorkQueue, WorkQueueSpec
 from kuberpa_panel.database.pool import Database
-from kuberpa_panel.queues import store
+from kuberpa_panel.queues import answers, store
 from kuberpa_panel.queues.bell import Bell
 from kuberpa_panel.queues.lines import Line
 from kuberpa_panel.queues.numbers import Numbers
@@ -30,6 +30,8 @@ class Desk:
         self.settler = Settler(cache, self.numbers, vault)
         self.bell = Bell(database, self._answer_bell)
         self._lines: dict[int, Line] = {}
+        self._rules: dict[int | None, WorkQueueSpec | None] = {}
+        """Of the queues that have a line, as the robots in it last saw them."""
         self._returning: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -37,9 +39,16 @@ class Desk:
         with self._cache.subscribe() as changes:
             async for batch in changes:
                 for change in batch:
-                    number = self.numbers.known(change.namespace, change.name)
-                    if change.kind == "WorkQueue" and number is not None:
-                        self._answer_bell(number)
+                    if change.kind == "WorkQueue":
+                        self._look_at_rules(change.namespace, change.name)
+
+    def _look_at_rules(self, namespace: str, queue: str) -> None:
+        """Let the line see it when the spec has changed; counts in status change all the time, and are no news."""
+        number, found = self.numbers.known(namespace, queue), self._cache.queues.get(namespace, queue)
+        spec = found.spec if found else None
+        if number in self._rules and self._rules[number] != spec:
+            self._rules[number] = spec
+            self._answer_bell(number)
 
     def ring(self, numbers: Iterable[int]) -> None:
         """Wake who waits for what has become ready in these queues, after its transaction."""
@@ -88,6 +97,7 @@ class Desk:
                 return self._find(namespace, queue).spec.paused is None
 
             line = self._lines[number] = Line(fetch, self._give_back, is_open)
+            self._rules[number] = self._find(namespace, queue).spec
         return line
 
     def _answer_bell(self, number: int | None) -> None:
@@ -119,13 +129,18 @@ class Desk:
         held = held and row["state"] == ItemState.LEASED
         return row if held else None
 
-    async def _explain(self, number: int, request: Held, same: frozenset[ItemState]) -> Settled:
-        """The answer that this request had before, when it is repeated. Raises QueueError for what is no repetition."""
+    async def _explain(self, number: int, request: Held, by: str, same: frozenset[ItemState]) -> Settled:
+        """The answer that this request had before, when it is repeated. Raises QueueError for what is no repetition.
+
+        `same`: states of an item that say themselves that it was so.
+        """
         async with self._database.connection() as connection:
+            if (before := await answers.find(connection, number, request, by)) is not None:
+                return before
             row = await store.find(connection, number, int(request.id))
         if row is None:
             raise QueueError(QueueErrorCode.UNKNOWN_ITEM, f"The queue has no item {request.id}.")
-        if row["token"] == request.token and row["state"] in same:
+        if row["token"] == request.token and row["leased_by"] == by and row["state"] in same:
             state = ItemState(row["state"])
             return Settled(id=request.id, state=state, reason=row["reason"], due_at=row["due_at"])
         message = f"is not your present lease of item {request.id}, which is {row['state']} under token {row['token']}"

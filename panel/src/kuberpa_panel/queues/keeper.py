@@ -13,7 +13,7 @@ from kuberpa.workqueue import Ordering, WorkQueueSpec
 from kuberpa_panel.core import queues as rules
 from kuberpa_panel.database.alone import alone
 from kuberpa_panel.database.pool import Database
-from kuberpa_panel.queues import store
+from kuberpa_panel.queues import answers, store
 from kuberpa_panel.queues.desk import Desk
 from kuberpa_panel.queues.projection import Projection
 from kuberpa_panel.queues.rows import SHOWN, attempts_of
@@ -32,6 +32,8 @@ DUE_AT_ONCE: Final = 1000
 EXPIRED_AT_ONCE: Final = 200
 PRUNED_AT_ONCE: Final = 2000
 RERANKED_AT_ONCE: Final = 5000
+ANYTHING_DUE: Final = "SELECT EXISTS (SELECT FROM queue_items WHERE due_at <= clock_timestamp())"
+"""Asked at each round, which also proves the connection that holds the lock: the one query that idle queues cost."""
 
 RANKS: Final = {
     Ordering.PRIORITY: "-priority::bigint",
@@ -58,8 +60,9 @@ class Keeper:
             group.create_task(self._projection.run())
             pruned_at = 0.0
             while True:
-                await connection.execute("SELECT 1", timeout=5)
-                more = await self.wake_due() + await self.expire() >= EXPIRED_AT_ONCE
+                more = await connection.fetchval(ANYTHING_DUE, timeout=5)
+                if more:
+                    more = await self.wake_due() + await self.expire() >= EXPIRED_AT_ONCE
                 if loop.time() - pruned_at >= PRUNE_SECONDS:
                     await self.prune()
                     await self.rerank()
@@ -111,6 +114,7 @@ class Keeper:
             await connection.execute(
                 "DELETE FROM queue_keys WHERE kind = 'i' AND created_at < clock_timestamp() - interval '1 day'"
             )
+            await answers.forget(connection)
             queues = await connection.fetch("SELECT id, namespace, name FROM queues")
         for row in queues:
             kept = self._desk.settler.spec(row["namespace"], row["name"]).retention
