@@ -148,6 +148,7 @@ class Reason(StrEnum):
     MINIMUM = "Minimum"
     MAXIMUM = "Maximum"
     TARGET = "Target"
+    DEADLINE = "Deadline"
     ACTIVITIES_FAIL = "ActivitiesFail"
     ACTIVITIES_ADDED = "ActivitiesAdded"
     ACTIVITIES_STOPPED = "ActivitiesStopped"

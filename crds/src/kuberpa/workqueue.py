@@ -10,6 +10,7 @@ from kuberpa.trigger import Trigger, TriggerStatus
 QUEUE_NAME_MAX = 52
 MAX_LEASE_SECONDS = 86_400
 DAY_SECONDS = 86_400
+DUE_MAX = 16
 
 
 class QueueRef(Model):
@@ -252,6 +253,20 @@ class Calibration(Model):
     within_p90: Annotated[float, Field(ge=0, le=1, description="Share that was finished by its P90; 0.9 is ideal.")] = 0
 
 
+class ItemSeconds(Model):
+    """How long robots work on an item."""
+
+    p50: Annotated[float, Field(ge=0, description="Half of the items take no longer.")] = 0
+    p90: Annotated[float, Field(ge=0, description="Nine items in ten take no longer.")] = 0
+
+
+class DueItems(Model):
+    """So many items must be finished by an instant: one with that deadline, and all that are handed out before it."""
+
+    by: Annotated[Instant, Field(description="The deadline.")]
+    items: Annotated[int, Field(ge=1, description="Ready items up to the last one with this deadline, in order.")]
+
+
 class Forecast(Model):
     """When the present backlog will be finished, from the times that past items took."""
 
@@ -262,6 +277,9 @@ class Forecast(Model):
     robots_needed: Annotated[
         int | None,
         Field(ge=0, description="Robots that meet sla.targetSeconds for the whole backlog in nine cases of ten."),
+    ] = None
+    item_seconds: Annotated[
+        ItemSeconds | None, Field(description="How long past items took, with all their attempts.")
     ] = None
     sampled: Annotated[Count, Field(description="Past items that it was drawn from.")] = 0
     calibration: Annotated[Calibration, Field(description="How often the truth fell inside past forecasts.")] = (
@@ -286,6 +304,14 @@ class WorkQueueStatus(Model):
     oldest_ready_at: Annotated[
         Instant | None, Field(description="When the oldest item that could be handed out now was added.")
     ] = None
+    deadlines: Annotated[
+        tuple[DueItems, ...],
+        Field(
+            max_length=DUE_MAX,
+            description="What deadlines ask for, among the first 10,000 items in order: the instants that can need "
+            "the most robots; of any other deadline in between fewer robots are enough.",
+        ),
+    ] = ()
     rate_per_minute: Annotated[
         float, Field(ge=0, description="Items finished a minute, over the last five minutes.")
     ] = 0

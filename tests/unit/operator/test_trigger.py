@@ -111,6 +111,71 @@ def test_a_promise_that_needs_more_robots_gets_them() -> None:
     assert added(outcome) == 2, "more than one for each item cannot help"
 
 
+def with_deadlines(ready: int, *due: tuple[float, int], seconds: float = 60) -> WorkQueue:
+    """A queue whose backlog alone takes one activity; `due`: (seconds from now, items by then)."""
+    forecast = {"madeAt": at(0), "itemSeconds": {"p50": seconds / 2, "p90": seconds}}
+    deadlines = [{"by": at(by), "items": items} for by, items in due]
+    return queue(ready, itemsPerActivity=1000, status={"forecast": forecast, "deadlines": deadlines})
+
+
+@pytest.mark.parametrize(
+    ("ready", "due", "wanted", "why"),
+    [
+        (50, (), 1, Reason.BACKLOG),
+        (50, ((3600, 50),), 1, Reason.BACKLOG),
+        (50, ((600, 50),), 5, Reason.DEADLINE),
+        (50, ((120, 4), (3600, 50)), 2, Reason.DEADLINE),
+        (50, ((120, 4), (900, 50)), 4, Reason.DEADLINE),
+        (50, ((30, 3),), 3, Reason.DEADLINE),
+        (50, ((-900, 3),), 3, Reason.DEADLINE),
+        (2, ((-900, 3),), 2, Reason.DEADLINE),
+        (50, ((60, 40),), 10, Reason.MAXIMUM),
+    ],
+    ids=str,
+)
+def test_deadlines_ask_for_as_many_robots_as_they_take(
+    ready: int, due: tuple[tuple[float, int], ...], wanted: int, why: Reason
+) -> None:
+    outcome = decide(with_deadlines(ready, *due))
+    assert (added(outcome), reason(outcome)) == (wanted, why)
+
+
+def test_a_deadline_that_asks_for_robots_is_named_with_its_numbers() -> None:
+    outcome = decide(with_deadlines(50, (600, 50)))
+    assert outcome.status is not None
+    assert outcome.status.message == (
+        "50 ready and 0 leased items at 1000 an activity, and 5 robots for 50 items due by 2026-01-05T08:10:00Z "
+        "at 60 s an item want 5"
+    )
+
+
+def test_deadlines_say_nothing_before_it_is_known_how_long_an_item_takes() -> None:
+    body = with_deadlines(50, (60, 40)).model_copy(
+        update={"status": queue(50).status.model_copy(update={"forecast": None})}
+    )
+    assert reason(decide(body)) == Reason.BACKLOG
+
+
+@given(
+    due=st.lists(st.tuples(st.integers(1, 20_000), st.integers(1, 300)), min_size=1, max_size=5),
+    seconds=st.sampled_from([0.5, 7.0, 60.0]),
+)
+def test_as_deadlines_come_nearer_the_trigger_looks_again_exactly_when_one_more_is_needed(
+    due: list[tuple[int, int]], seconds: float
+) -> None:
+    body = with_deadlines(300, *due, seconds=seconds)
+    wanted = trigger.want(body.spec.trigger, body, 0, 0, NOW).number  # type: ignore[arg-type]
+    wake = trigger.pressing_at(body.status, wanted, NOW)
+    if wake is None:
+        return
+
+    def then(at: datetime) -> int:
+        return trigger.want(body.spec.trigger, body, 0, 0, at).number  # type: ignore[arg-type]
+
+    assert then(wake - 2 * trigger.INSTANT) <= max(wanted, 1)
+    assert then(wake) > wanted or then(wake) == 10, "the maximum"
+
+
 def test_what_runs_counts_and_children_are_numbered_on() -> None:
     outcome = decide(queue(3, status={"trigger": {"created": 7}}), child(6), child(7))
     assert added(outcome) == 1

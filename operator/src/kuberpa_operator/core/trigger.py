@@ -3,6 +3,7 @@
 Level-based: what is wanted follows from the backlog as it is, never from what was added. One more is created at once;
 one fewer is stopped, safely, after fewer have been enough for the whole cooldown, and then down to the most that were
 wanted meanwhile. So a steady backlog has a steady number of activities, and a burst never costs more than `max`.
+Deadlines ask for more as they come nearer, so the decision names the instant at which they will ask for one more.
 
 Counts are a second old. An activity that ended since they were taken may have finished an item that they still hold:
 each such end takes one item off them, until they are renewed or SETTLE is over.
@@ -11,17 +12,20 @@ each such end takes one item off them, until they are renewed or SETTLE is over.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from typing import Final
 
 from kuberpa import names
 from kuberpa.activity import ActivityItem, ActivityPhase, DesiredState
 from kuberpa.reasons import Reason
 from kuberpa.trigger import Trigger, TriggerStatus
-from kuberpa.workqueue import WorkQueue, WorkQueueStatus
+from kuberpa.workqueue import DueItems, WorkQueue, WorkQueueStatus
 from kuberpa_operator.core.effects import AddActivity, Announce, Body, Effect, StopItem, earliest
 
 SETTLE: Final = timedelta(seconds=3)
 """How old counts may be that do not change."""
+INSTANT: Final = timedelta(milliseconds=1)
+"""A moment later deadlines ask for one more."""
 FIRST_BACKOFF: Final = timedelta(seconds=1)
 LONGEST_BACKOFF: Final = timedelta(minutes=5)
 CAUSE: Final = "trigger"
@@ -62,7 +66,7 @@ def decide(queue: WorkQueue, children: tuple[ActivityItem, ...], refusal: Refusa
     working = [child for child in children if _works(child)]
     stopping = [child for child in children if not child.status.is_final and not _works(child)]
     ended = _ended_since_counted(queue.status, children, now)
-    wanted = want(spec, queue, len(ended), len(working))
+    wanted = want(spec, queue, len(ended), len(working), now)
     low = _lows(former, wanted.number, len(working), now)
     surplus = _surplus(spec, low, wanted.number, len(working), now)
     missing = max(0, min(wanted.number - len(working), spec.max - len(working) - len(stopping)))
@@ -87,12 +91,13 @@ def decide(queue: WorkQueue, children: tuple[ActivityItem, ...], refusal: Refusa
         low[0] + timedelta(seconds=spec.cooldown_seconds) if low[0] else None,
         retry_at if retry_at is not None and retry_at > now else None,
         refusal.until if refusal is not None else None,
+        pressing_at(queue.status, wanted.number, now) if wanted.number < spec.max else None,
         min(ended) + SETTLE if ended else None,
     )
     return Outcome(status, effects, earliest(*wakes))
 
 
-def want(spec: Trigger, queue: WorkQueue, ended: int, working: int) -> Wanted:
+def want(spec: Trigger, queue: WorkQueue, ended: int, working: int, now: datetime) -> Wanted:
     """How many activities the queue needs now. `ended`: activities that ended after the counts were taken."""
     status = queue.status
     if queue.spec.paused is not None:
@@ -101,10 +106,14 @@ def want(spec: Trigger, queue: WorkQueue, ended: int, working: int) -> Wanted:
     by_backlog = -(-outstanding // spec.items_per_activity)
     forecast = status.forecast.robots_needed if status.forecast is not None and outstanding else None
     by_target = min(forecast or 0, outstanding)  # more than one for each item cannot help
-    number = max(by_backlog, by_target)
+    urgent = _most_urgent(status, now)
+    by_deadline = min(urgent[0], outstanding) if urgent is not None else 0
+    number = max(by_backlog, by_target, by_deadline)
     why = f"{status.items.ready} ready and {status.items.leased} leased items at {spec.items_per_activity} an activity"
     if by_target > by_backlog:
         why = f"{why}, and {by_target} robots to meet sla.targetSeconds"
+    if urgent is not None and by_deadline > max(by_backlog, by_target):
+        why = f"{why}, and {by_deadline} robots for {_urgency(status, urgent[1])}"
     for reason, bound, applies in (
         (Reason.MAXIMUM, spec.max, number > spec.max),
         (Reason.MINIMUM, spec.min, number < spec.min),
@@ -113,7 +122,23 @@ def want(spec: Trigger, queue: WorkQueue, ended: int, working: int) -> Wanted:
             return Wanted(bound, reason, f"{why} would want {number}; spec.trigger.{reason.lower()[:3]} is {bound}")
     if number == 0:
         return Wanted(0, Reason.EMPTY, "no item is ready or leased")
-    return Wanted(number, Reason.TARGET if by_target > by_backlog else Reason.BACKLOG, f"{why} want {number}")
+    reason = Reason.BACKLOG
+    if number > by_backlog:
+        reason = Reason.DEADLINE if by_deadline > by_target else Reason.TARGET
+    return Wanted(number, reason, f"{why} want {number}")
+
+
+def pressing_at(status: WorkQueueStatus, number: int, now: datetime) -> datetime | None:
+    """When deadlines will ask for more activities than these; None when they do not, or do already."""
+    seconds = _item_seconds(status)
+    if not seconds:
+        return None
+    times = (
+        due.by - timedelta(seconds=due.items * seconds / max(number, 1)) + INSTANT
+        for due in status.deadlines
+        if due.items > number
+    )
+    return min((at for at in times if at > now), default=None)
 
 
 def child_name(queue: WorkQueue, number: int) -> str:
@@ -128,6 +153,31 @@ def number_of(child: ActivityItem) -> int:
 
 
 # Inside
+
+
+def _item_seconds(status: WorkQueueStatus) -> float:
+    """What nine items in ten do not exceed; 0 while nothing is known."""
+    known = status.forecast.item_seconds if status.forecast is not None else None
+    return known.p90 if known is not None else 0.0
+
+
+def _most_urgent(status: WorkQueueStatus, now: datetime) -> tuple[int, DueItems] | None:
+    """How many robots finish all items that have deadlines in time, and which deadline takes so many.
+
+    What is late, or due within the time of one item, is worked on by one robot an item.
+    """
+    seconds = _item_seconds(status)
+    if not seconds:
+        return None
+    needs = [
+        (ceil(due.items * seconds / max((due.by - now).total_seconds(), seconds)), due) for due in status.deadlines
+    ]
+    return max(needs, key=lambda need: need[0], default=None)
+
+
+def _urgency(status: WorkQueueStatus, due: DueItems) -> str:
+    items = "1 item" if due.items == 1 else f"{due.items} items"
+    return f"{items} due by {names.timestamp(due.by)} at {_item_seconds(status):g} s an item"
 
 
 def _works(child: ActivityItem) -> bool:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from kuberpa.workqueue import ItemSeconds
+
 DRAWS: Final = 400
 SIMULATED_MAX: Final = 300
 """Items of a backlog that is handed out one by one."""
@@ -36,6 +38,12 @@ class Spread:
 
     p50: float
     p90: float
+
+
+def item_seconds(observed: Observed) -> ItemSeconds:
+    """Percentiles of the time that robots work on an item, with all its attempts."""
+    p50, p90 = np.percentile(np.asarray(observed.seconds, dtype=float) * max(observed.attempts, 1.0), (50, 90))
+    return ItemSeconds(p50=round(float(p50), 3), p90=round(float(p90), 3))
 
 
 def finishing(observed: Observed, backlog: int, robots: int, seed: int) -> Spread:

@@ -18,11 +18,11 @@ from kuberpa.names import timestamp
 from kuberpa.planning import walls
 from kuberpa.planning.calendars import WorkCalendar, resolve
 from kuberpa.planning.errors import PlanError
-from kuberpa.workqueue import Calibration, FailedItems, Forecast, ItemCounts, WorkQueue
+from kuberpa.workqueue import Calibration, DueItems, FailedItems, Forecast, ItemCounts, WorkQueue
 from kuberpa_panel import clock, metrics
 from kuberpa_panel.core import worktime
 from kuberpa_panel.database.pool import ArchiveUnavailableError, Database
-from kuberpa_panel.queues import forecast
+from kuberpa_panel.queues import deadlines, forecast
 from kuberpa_panel.queues.forecast import Observed
 from kuberpa_panel.queues.numbers import Name
 from kuberpa_panel.watch import WatchCache
@@ -49,6 +49,7 @@ class Known:
     counts: ItemCounts
     rate: float = 0.0
     forecast: Forecast | None = None
+    deadlines: tuple[DueItems, ...] = ()
     recorded_at: datetime | None = None
 
 
@@ -109,6 +110,7 @@ class Projection:
                 "items": counts.to_json(),
                 "oldestReadyAt": oldest,
                 "ratePerMinute": known.rate,
+                "deadlines": [due.to_json() for due in known.deadlines],
                 "forecast": known.forecast.to_json() if known.forecast else None,
             }
             await self._write(queue, body, now)
@@ -143,6 +145,7 @@ class Projection:
         finished, worked = await self._recent(number)
         fresh.rate = round(finished * 60 / RATE_WINDOW_SECONDS, 2)
         await self._verify(number)
+        fresh.deadlines = await deadlines.pressing(self._database, number) if counts.ready else ()
         backlog = counts.ready + counts.leased
         observed = await self._observed(number) if backlog else Observed(())
         if not backlog or not observed.enough:
@@ -171,6 +174,7 @@ class Projection:
             p50_at=worktime.after(calendar, zone, now, spread.p50),
             p90_at=worktime.after(calendar, zone, now, spread.p90),
             robots_needed=needed,
+            item_seconds=forecast.item_seconds(observed),
             sampled=len(observed.seconds),
         )
 
