@@ -298,6 +298,7 @@ VIRTUAL = {
     Right("kuberpa.dev", "robots/stop", "create"),
     Right("kuberpa.dev", "robots", "update"),
     Right("kuberpa.dev", "workqueues/items", "create"),
+    Right("kuberpa.dev", "workqueues/pause", "create"),
 }
 """Asked about by the admission policies on behalf of the account, so never in the audit log."""
 

@@ -4,7 +4,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tests.support.cluster import Cluster
@@ -85,6 +85,11 @@ def policed(installed: Cluster) -> Cluster:
     eventually(
         lambda: "robots/stop" in patch(installed, robot, pause, PATCHES.flag, "--dry-run=server").stderr,
         "the policies are enforced: kuberpa-control",
+    )
+    queue, hold = created(installed, manifest("WorkQueue", {})), {"spec": {"paused": "Hold"}}
+    eventually(
+        lambda: "workqueues/pause" in patch(installed, queue, hold, LIMITED.flag, "--dry-run=server").stderr,
+        "the policies are enforced: kuberpa-pause",
     )
     for user, body, words in wanted:
         eventually(
@@ -282,6 +287,46 @@ class TestControl:
         assert patch(policed, robot, {"spec": {"desiredState": "Paused"}}, f"--as={PANEL}").returncode == 0
         run = patch(policed, robot, {"spec": {"packages": ["evil==1"]}}, f"--as={PANEL}")
         assert "may change only desiredState" in run.stderr
+
+
+class TestPause:
+    HOLD: ClassVar[Body] = {"spec": {"paused": "HoldAndDrain"}}
+
+    def test_pausing_and_resuming_a_queue_takes_the_right_to_pause_it(self, policed: Cluster) -> None:
+        queue = created(policed, manifest("WorkQueue", {}))
+        run = patch(policed, queue, self.HOLD, LIMITED.flag)
+        assert "spec.paused: user limited may not pause or resume queue" in run.stderr
+        assert "the verb create on workqueues/pause" in run.stderr
+        for user in (OPERATES, ADMIN):
+            assert patch(policed, queue, self.HOLD, user.flag).returncode == 0
+            assert "may not pause or resume" in patch(policed, queue, {"spec": {"paused": None}}, LIMITED.flag).stderr
+            assert patch(policed, queue, {"spec": {"paused": None}}, user.flag).returncode == 0
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"spec": {"leaseSeconds": 5}},
+            {"spec": {"payloadSchema": {"type": "object"}}},
+            {"spec": {"retention": {"failedSeconds": 0}}},
+            {"spec": {"onSuccess": {"queueRef": {"name": "elsewhere"}}}},
+            {"spec": {"paused": "Hold", "ordering": "FIFO"}},
+            {"metadata": {"labels": {"team": "other"}}},
+        ],
+        ids=str,
+    )
+    def test_whoever_may_pause_queues_may_change_nothing_else_of_them(self, policed: Cluster, change: Body) -> None:
+        queue = created(policed, manifest("WorkQueue", {}))
+        for user in (OPERATES.name, PANEL):
+            assert "may change only spec.paused of queue" in patch_as(policed, queue, change, user).stderr
+        assert patch(policed, queue, change, ADMIN.flag, "--dry-run=server").returncode == 0
+
+    def test_whoever_pauses_a_queue_does_not_become_the_author_of_its_trigger(self, policed: Cluster) -> None:
+        trigger = {"activity": {"def": "os.command"}, "robotSelector": {}}
+        queue = created(policed, manifest("WorkQueue", {"trigger": trigger}), ADMIN.flag)
+        assert patch(policed, queue, self.HOLD, OPERATES.flag).returncode == 0
+        assert CHANGED_BY not in annotations(read(policed, queue))
+        assert patch(policed, queue, {"spec": {"trigger": {"max": 2}}}, ADMIN.flag).returncode == 0
+        assert annotations(read(policed, queue))[CHANGED_BY] == ADMIN.name
 
 
 class TestPrivileged:

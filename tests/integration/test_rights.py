@@ -11,7 +11,7 @@ READ = ("get", "list", "watch")
 WRITE = ("create", "update", "patch", "delete")
 KINDS = ("robots", "robotfleets", "activityitems", "schedules", "workqueues")
 STATUSES = tuple(f"{kind}/status" for kind in KINDS)
-RIGHTS = ("robots/run", "robots/stop")
+RIGHTS = ("robots/run", "robots/stop", "workqueues/pause")
 ITEMS = ("get", "list", "create", "take", "requeue", "delete")
 """Verbs on workqueues/items: what the panel asks about."""
 
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[tuple[str, str]]] = {
         *product(WRITE, ["activityitems"]),
         *product(("get", "update", "patch"), ["robotfleets/scale"]),
         ("patch", "robots"),  # of which the policy kuberpa-control leaves the lifecycle alone
+        ("patch", "workqueues"),  # of which the policy kuberpa-pause leaves pausing alone
         *product(["create"], RIGHTS),
         *product(set(ITEMS) - {"take"}, ["workqueues/items"]),
     },
@@ -98,7 +99,7 @@ def test_kuberpas_accounts_read_no_secrets_and_grant_no_rights(installed: Cluste
         *product(("create", "update"), ["schedules", "robotfleets"]),
         ("patch", "robotfleets"),
         *product(("patch",), ["schedules"] if account == "kuberpa-operator" else []),
-        *product(("create", "update", "delete"), ["robots"] if account == "kuberpa-panel" else []),
+        *product(("create", "update", "delete"), ["robots", "workqueues"] if account == "kuberpa-panel" else []),
         *product(("update", "patch"), ["pods", "serviceaccounts"]),
         *product(WRITE, ["roles", "rolebindings", "clusterroles", "clusterrolebindings", "secrets", "nodes"]),
         ("create", "serviceaccounts/token"),

@@ -44,7 +44,7 @@
   resources: [schedules]  # patch: run now, pause, resume and backfill for its own users
   verbs: [list, watch, patch]
 - apiGroups: [kuberpa.dev]
-  resources: [workqueues]  # patch: pause and resume for its own users
+  resources: [workqueues]  # patch: pause and resume for its own users, and no more: it has no update
   verbs: [list, watch, patch]
 - apiGroups: [kuberpa.dev]
   resources: [robotfleets, calendars]
@@ -58,8 +58,8 @@
 - apiGroups: [kuberpa.dev]
   resources: [robots/status, activityitems/status, schedules/status, workqueues/status]
   verbs: [patch]
-- apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs and stops for its own users
-  resources: [robots/run, robots/stop, workqueues/items]
+- apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs, stops and pauses for its own users
+  resources: [robots/run, robots/stop, workqueues/items, workqueues/pause]
   verbs: [create]
 {{- end }}
 

@@ -18,6 +18,7 @@ from kuberpa.names import (
 )
 from kuberpa.robot import RobotSpec
 from kuberpa.robot_orders import LIFECYCLE_FIELDS
+from kuberpa.workqueue import WorkQueueSpec
 
 CHART = Path(__file__).parents[3] / "helm/kuberpa"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -67,6 +68,13 @@ def test_the_policy_for_robots_knows_every_field_of_theirs() -> None:
     assert named[0] | named[1] == fields
     for annotation in (ANNOTATION_RESTARTED_AT, ANNOTATION_RESTART_MODE):
         assert f'"{annotation.partition("/")[2]}"' in policy
+
+
+def test_the_policy_for_queues_knows_every_field_of_theirs() -> None:
+    policy = (CHART / "templates/policy-pause.yaml").read_text()
+    fields = {info.alias or name for name, info in WorkQueueSpec.model_fields.items()}
+    named = next(line for line in policy.splitlines() if "$field := list" in line)
+    assert {*re.findall(r'"([A-Za-z]+)"', named), "paused"} == fields
 
 
 def test_the_charts_have_one_version() -> None:

@@ -5,6 +5,7 @@ Visible("list", "robots")         a Scope to filter rows with; refused when it i
 MayStop()                         patch activityitems and create robots/stop on the item's robot
 MaySchedule()                     patch schedules and create robots/run on what the schedule runs on
 MayControl()                      patch robots and create robots/stop on the robot that the path names
+MayPause()                        patch workqueues and create workqueues/pause on the queue that the path names
 Public("why")                     needs no rights, and says why
 SignedIn("why")                   needs no more than a viewer
 """
@@ -133,6 +134,17 @@ class MayControl(ViewerGuard):
 
 
 @dataclass(frozen=True, slots=True)
+class MayPause(ViewerGuard):
+    """The rights to pause and resume the queue that the path names: as the admission policy asks for them."""
+
+    async def check(self, context: Context, viewer: Viewer, request: Request) -> Viewer:
+        """The viewer."""
+        for right in pause_rights(request.path_params["namespace"], request.path_params["name"]):
+            await require(context.services.access, viewer.user, right)
+        return viewer
+
+
+@dataclass(frozen=True, slots=True)
 class MaySchedule(ViewerGuard):
     """The rights to change the schedule that the path names: as the admission policy asks for them."""
 
@@ -163,6 +175,17 @@ def schedule_rights(schedule: Schedule) -> tuple[Right, ...]:
 async def may_schedule(context: Context, viewer: Viewer, schedule: Schedule) -> bool:
     """Whether to offer Run now, Pause and Resume."""
     return all([await allows(context.services.access, viewer.user, right) for right in schedule_rights(schedule)])
+
+
+def pause_rights(namespace: str, name: str) -> tuple[Right, ...]:
+    """What pausing or resuming a queue takes."""
+    return Right("patch", "workqueues", namespace, name), Right("create", "workqueues/pause", namespace, name)
+
+
+async def may_pause(context: Context, viewer: Viewer, namespace: str, name: str) -> bool:
+    """Whether to offer Pause and Resume."""
+    rights = pause_rights(namespace, name)
+    return all([await allows(context.services.access, viewer.user, right) for right in rights])
 
 
 def control_rights(namespace: str, name: str) -> tuple[Right, ...]:

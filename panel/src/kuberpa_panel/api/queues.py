@@ -47,7 +47,7 @@ from kuberpa.workqueue import Hold, WorkQueue, WorkQueueSpec, WorkQueueStatus
 from kuberpa_panel.api.access import Scope
 from kuberpa_panel.api.context import context_of
 from kuberpa_panel.api.direct import DirectRoute, body
-from kuberpa_panel.api.guards import Allowed, SignedIn, Visible, guarded
+from kuberpa_panel.api.guards import Allowed, MayPause, SignedIn, Visible, guarded
 from kuberpa_panel.api.problems import NotFoundProblem, from_api_error
 from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.queues.interface import Queues
@@ -63,7 +63,7 @@ CSV: Final = "text/csv"
 """Answers are written by hand: FastAPI's own encoder refuses lone surrogates, which payloads may have."""
 
 Acting = Annotated[Viewer, guarded(SignedIn("kuberpa_panel.queues asks for the verb on workqueues/items"))]
-Changing = Annotated[Viewer, guarded(Allowed("patch", "workqueues"))]
+Pausing = Annotated[Viewer, guarded(MayPause())]
 IdempotencyKey = Annotated[str | None, Header(max_length=200, description="A repeated request changes nothing.")]
 
 
@@ -115,17 +115,17 @@ class PauseQueue(Model):
 
 @router.post(PATH + "/pause", summary="Pause a work queue")
 async def pause_queue(
-    request: Request, namespace: str, name: str, viewer: Changing, body: PauseQueue | None = None
+    request: Request, namespace: str, name: str, viewer: Pausing, body: PauseQueue | None = None
 ) -> QueueRow:
-    """Takes `patch workqueues`. Nothing is handed out until it is resumed; items are accepted all the same."""
+    """Takes `patch workqueues` and `create workqueues/pause`. Items are accepted, and not handed out until resumed."""
     return await hold(
         request, viewer, namespace, name, Hold.HOLD_AND_DRAIN if (body or PauseQueue()).drain else Hold.HOLD
     )
 
 
 @router.post(PATH + "/resume", summary="Resume a work queue")
-async def resume_queue(request: Request, namespace: str, name: str, viewer: Changing) -> QueueRow:
-    """Takes `patch workqueues`. Items are handed out again."""
+async def resume_queue(request: Request, namespace: str, name: str, viewer: Pausing) -> QueueRow:
+    """Takes `patch workqueues` and `create workqueues/pause`. Items are handed out again."""
     return await hold(request, viewer, namespace, name, None)
 
 

@@ -15,7 +15,7 @@ from kuberpa.queueing import ItemPage, ItemQuery
 from kuberpa.workqueue import Hold, WorkQueue
 from kuberpa_panel.api.access import Scope, allows
 from kuberpa_panel.api.context import Context, context_of
-from kuberpa_panel.api.guards import Allowed, Visible, guarded
+from kuberpa_panel.api.guards import Allowed, MayPause, Visible, guarded, may_pause
 from kuberpa_panel.api.problems import FieldError, InvalidProblem, NotFoundProblem, Right
 from kuberpa_panel.api.queues import hold
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
@@ -27,6 +27,7 @@ from kuberpa_panel.web.render import common, fragment, page, zone_of
 router = APIRouter(include_in_schema=False)
 LIST: Final = Visible("list", "workqueues")
 GET: Final = Allowed("get", "workqueues")
+Pausing = Annotated[Viewer, guarded(MayPause())]
 PATH: Final = "/queues/{namespace}/{name}"
 KINDS: Final = frozenset({"WorkQueue"})
 COLUMNS: Final = (
@@ -158,7 +159,7 @@ async def pause_queue(
     request: Request,
     namespace: str,
     name: str,
-    viewer: Annotated[Viewer, guarded(Allowed("patch", "workqueues"))],
+    viewer: Pausing,
     how: Annotated[Hold, Form()] = Hold.HOLD_AND_DRAIN,
 ) -> Response:
     """Hand nothing out, then back to the page."""
@@ -167,9 +168,7 @@ async def pause_queue(
 
 
 @router.post(PATH + "/resume")
-async def resume_queue(
-    request: Request, namespace: str, name: str, viewer: Annotated[Viewer, guarded(Allowed("patch", "workqueues"))]
-) -> Response:
+async def resume_queue(request: Request, namespace: str, name: str, viewer: Pausing) -> Response:
     """Hand items out again, then back to the page."""
     await hold(request, viewer, namespace, name, None)
     return RedirectResponse(f"/queues/{namespace}/{name}", 303)
@@ -184,13 +183,13 @@ def find_queue(context: Context, namespace: str, name: str) -> WorkQueue:
 
 
 async def may_items(context: Context, viewer: Viewer, queue: WorkQueue) -> dict[str, bool]:
-    """What to offer: the verbs on the queue's items, and `patch` on the queue itself."""
+    """What to offer: the verbs on the queue's items, and `pause` of the queue itself."""
     access, user, meta = context.services.access, viewer.user, queue.metadata
     verbs = ("get", "list", "create", "requeue", "delete")
     may = {
         verb: await allows(access, user, Right(verb, "workqueues/items", meta.namespace, meta.name)) for verb in verbs
     }
-    return may | {"patch": await allows(access, user, Right("patch", "workqueues", meta.namespace, meta.name))}
+    return may | {"pause": await may_pause(context, viewer, meta.namespace, meta.name)}
 
 
 def _absolute(request: Request, query: ItemsQuery) -> RedirectResponse | None:
