@@ -44,5 +44,5 @@ async def test_three_hundred_waiting_robots_cost_no_queries_and_each_gets_its_it
 
 async def _line_of(here: Office, queue: str) -> int:
     number = here.service.numbers.known(NAMESPACE, queue)
-    line = here.service._lines.get(number) if number is not None else None  # noqa: SLF001  who waits is nobody's business
+    line = here.service._lines.get(number) if number is not None else None
     return line.length if line is not None and line.length == WAITING else 0
