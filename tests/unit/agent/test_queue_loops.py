@@ -1,11 +1,12 @@
 """How a loop over a queue may be left, and what becomes of the item that it was at."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from kuberpa_agent.sdk import BusinessError, queue
+from kuberpa_agent.sdk.items import Item
 from kuberpa_agent.sdk.queues import finish
 from kuberpa_agent.sdk.testing import memory_queues
 
@@ -40,6 +41,40 @@ def by_return_of_a_constant() -> int:
     for _ in queue("q"):
         return 1
     return 0
+
+
+def invoices() -> Iterator[Item]:
+    """A generator of robot code around the loop."""
+    for item in queue("q"):
+        if item.payload:
+            yield item
+
+
+def numbered() -> Iterator[tuple[int, Item]]:
+    for item in invoices():
+        yield item.payload["n"], item
+
+
+def by_break_around_a_generator() -> None:
+    for _ in invoices():
+        break
+
+
+def by_return_around_two_generators() -> int:
+    for number, _ in numbered():
+        return number
+    return 0
+
+
+def by_raise_around_a_generator() -> None:
+    for _ in numbered():
+        raise ValueError("around a generator")
+
+
+def by_closing_a_generator() -> None:
+    """Whoever closes it by hand may have done so for any reason."""
+    with contextlib.closing(invoices()) as found:  # type: ignore[type-var]
+        next(found)
 
 
 def by_raise() -> None:
@@ -77,7 +112,16 @@ def by_a_suppressed_raise() -> None:
 
 
 @pytest.mark.parametrize(
-    "leave", [by_break, by_break_in_try, by_break_of_an_inner_loop, by_return, by_return_of_a_constant]
+    "leave",
+    [
+        by_break,
+        by_break_in_try,
+        by_break_of_an_inner_loop,
+        by_return,
+        by_return_of_a_constant,
+        by_break_around_a_generator,
+        by_return_around_two_generators,
+    ],
 )
 def test_left_in_order_the_item_is_done(leave: Callable[[], object]) -> None:
     with memory_queues() as queues:
@@ -96,6 +140,8 @@ def test_left_in_order_the_item_is_done(leave: Callable[[], object]) -> None:
         by_an_assertion,
         by_raise_through_finally,
         by_a_suppressed_raise,
+        by_raise_around_a_generator,
+        by_closing_a_generator,
     ],
 )
 @pytest.mark.parametrize("caught", [True, False])

@@ -1,6 +1,9 @@
 """What robot code may write against queues, on queues in memory: the same calls as in a run."""
 
 import asyncio
+import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +17,7 @@ from kuberpa_agent.sdk import (
     LeaseLost,
     NotInRunError,
     QueueEmptyError,
+    QueueError,
     StopRequestedError,
     queue,
     running,
@@ -273,3 +277,32 @@ async def test_a_cancelled_taker_keeps_no_item() -> None:
         await asyncio.gather(taker, return_exceptions=True)
         queue("q").add({})
         assert states(queues) == ["New"]
+
+
+def test_a_forked_child_does_not_end_what_its_parent_holds(queues: MemoryQueues) -> None:
+    queue("q").add({})
+    with queue("q").take() as item:
+        if not (pid := os.fork()):
+            try:
+                with item, contextlib.suppress(QueueError):
+                    item.complete("of the child")
+                    os._exit(1)
+            finally:
+                os._exit(0 if not item.settled else 2)
+        assert os.waitpid(pid, 0)[1] == 0
+        item.complete("of the parent")
+    assert queues.of("q")[0].output == "of the parent"
+
+
+def test_sys_exit_in_a_block_fails_the_item_and_says_so(queues: MemoryQueues) -> None:
+    queue("q").add({})
+    with pytest.raises(SystemExit), queue("q").take():
+        sys.exit(3)
+    assert (queues.of("q")[0].state, queues.of("q")[0].error) == ("Retried", "the activity called sys.exit(3)")
+
+
+def test_whoever_forgets_with_is_told(queues: MemoryQueues) -> None:
+    queue("q").add({"n": 1})
+    with pytest.raises(AttributeError, match=r"write `with queue\('q'\).take\(\) as item:`, then item.payload"):
+        print(queue("q").take().payload)
+    assert queues.of("q")[0].state == "New"

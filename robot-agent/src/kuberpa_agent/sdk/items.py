@@ -5,6 +5,7 @@ An item is settled once: completed, failed, deferred or released. Its lease is r
 
 import asyncio
 import json
+import os
 import threading
 from datetime import UTC, datetime
 from types import TracebackType
@@ -61,6 +62,7 @@ class Item:
         self._noting = False
         self._note: dict[str, Any] | None = None
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self.queue = queue
         self.id: str = document["id"]
         self.payload: dict[str, Any] = document.get("payload") or {}
@@ -82,6 +84,11 @@ class Item:
     def settled(self) -> bool:
         """Whether it was completed, failed, deferred or released."""
         return bool(self._settled)
+
+    @property
+    def mine(self) -> bool:
+        """Whether this process took it: a forked child has a copy of what its parent holds, and must not end it."""
+        return self._process == os.getpid()
 
     def should_stop(self) -> bool:
         """Whether a stop was asked for, the lease is lost, or the queue is on Hold and wants the item back."""
@@ -167,6 +174,8 @@ class Item:
     # ---- inside
 
     def _is_to_settle(self, error: BaseException | None) -> bool:
+        if not self.mine:
+            return False
         if error is not None and self._lost:
             self._end()  # there is nothing left to say of it, and the error goes on
             return False
@@ -196,6 +205,12 @@ class Item:
             self._end()
 
     def _begin(self, verdict: dict[str, Any]) -> Pending:
+        if not self.mine:
+            raise errors.QueueError(
+                f"{self!r} was taken by process {self._process}, which alone may settle it: a child process takes "
+                "items of its own",
+                "OtherProcess",
+            )
         if self._settled:
             raise errors.QueueError(f"{self!r} was settled before: {self._settled}", "Settled")
         self._check_lost()
@@ -253,7 +268,7 @@ def verdict_of(error: BaseException) -> dict[str, Any]:
         return {"op": "release"}  # the work was interrupted, and nothing is known about the item
     business = isinstance(error, errors.BusinessError)
     try:
-        text = str(error)
+        text = f"the activity called sys.exit({error.code!r})" if isinstance(error, SystemExit) else str(error)
     except Exception as second:  # noqa: BLE001  robot code, and its __str__ may raise anything
         text = f"(its text cannot be shown: {type(second).__name__})"
     return failure(text or type(error).__name__, type(error).__name__, business=business)

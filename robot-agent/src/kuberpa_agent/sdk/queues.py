@@ -12,6 +12,7 @@ The same with `async with`, `async for` and `await queue(…).aadd(…)`.
 """
 
 import asyncio
+import inspect
 import opcode
 import os
 import sys
@@ -126,6 +127,14 @@ class Taking:
         self._name, self._wait = name, wait
         self._item: Item | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        if name in _OF_AN_ITEM:
+            raise AttributeError(
+                f"queue({self._name!r}).take() has no {name!r} before it is entered: "
+                f"write `with queue({self._name!r}).take() as item:`, then item.{name}"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __enter__(self) -> Item:
         settle_left()
         self._item = _take(self._name, self._wait)
@@ -149,6 +158,12 @@ class Taking:
             await self._item.__aexit__(kind, error, trace)
 
 
+_OF_AN_ITEM: Final = frozenset(
+    {"id", "payload", "reference", "priority", "attempt", "deadline", "lost", "settled", "complete", "fail", "release"}
+)
+"""What somebody asks for who forgot `with`."""
+
+
 class _Loop:
     """What both loops do with the item of the last turn."""
 
@@ -158,7 +173,7 @@ class _Loop:
 
     def __del__(self) -> None:
         item, self._item = self._item, None
-        if item is not None and not item.settled:
+        if item is not None and item.mine and not item.settled:
             _left.append((item, not _is_left_in_order(sys._getframe(1))))  # noqa: SLF001  there is no other way
 
 
@@ -198,6 +213,7 @@ class AsyncItems(_Loop):
         return self._item
 
 
+_YIELDS: Final = frozenset(opcode.opmap[name] for name in ("YIELD_VALUE", "RESUME") if name in opcode.opmap)
 _POPS: Final = frozenset(opcode.opmap[name] for name in ("POP_TOP", "POP_ITER") if name in opcode.opmap)
 
 
@@ -205,10 +221,19 @@ def _is_left_in_order(frame: FrameType) -> bool:
     """Whether a loop is left by break or return, and not by an exception; in doubt it is not.
 
     Python tells iterators of neither. But the instruction that drops the iterator is the loop's own for the former,
-    while an exception drops it during whatever instruction raised.
+    while an exception drops it during whatever instruction raised. A generator around the loop is closed where it
+    yields: then the loop over the generator says it.
     """
-    code = frame.f_code.co_code
-    return 0 <= frame.f_lasti < len(code) and code[frame.f_lasti] in _POPS
+    caller: FrameType | None = frame
+    while caller is not None:
+        code = caller.f_code.co_code
+        at = code[caller.f_lasti] if 0 <= caller.f_lasti < len(code) else None
+        if at in _POPS:
+            return True
+        if not caller.f_code.co_flags & inspect.CO_GENERATOR or at not in _YIELDS:
+            return False
+        caller = caller.f_back
+    return False
 
 
 def settle_left(error: BaseException | None = None) -> None:
