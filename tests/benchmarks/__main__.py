@@ -3,6 +3,7 @@
 Each suite is a module that prints one JSON object a line: `measurement`, figures, and what they are held against:
 `target` (at least; of `ratio` where there is one, else of `kuberpa`) or `target_<figure>` (at most). A suite measures
 its peers itself in the same run, because only ratios of one run mean something on a machine that does other work too.
+Suites that take ten minutes or more run only when they are named, and have a part of the page of their own.
 """
 
 import argparse
@@ -19,7 +20,8 @@ from typing import Any, NamedTuple
 
 REPOSITORY = Path(__file__).parents[2]
 REPORT = REPOSITORY / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- begin: make bench -->", "<!-- end: make bench -->"
+ALL = "make bench"
+"""The part of the page that a whole run writes; a long suite's has the name of the suite."""
 
 
 class Suite(NamedTuple):
@@ -28,6 +30,14 @@ class Suite(NamedTuple):
     title: str
     module: str
     arguments: tuple[str, ...] = ()
+    long: bool = False
+    """Takes ten minutes or more."""
+    called: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called on the command line."""
+        return self.called or self.module.rpartition(".")[2]
 
 
 SUITES = (
@@ -36,6 +46,8 @@ SUITES = (
     Suite("Work queues over agents' connections", "tests.benchmarks.queue_agents"),
     Suite("Fleets", "tests.benchmarks.fleets"),
     Suite("Schedules", "tests.benchmarks.schedules"),
+    Suite("A thousand robots at work", "tests.benchmarks.load", long=True),
+    Suite("Work queues with ten million items", "tests.benchmarks.queues", ("--long",), long=True, called="rows"),
 )
 
 
@@ -99,28 +111,44 @@ def heading(now: datetime) -> str:
     return f"Commit {commit}, {now:%Y-%m-%d %H:%M} UTC, {machine}, Python {platform.python_version()}."
 
 
+def report(suite: Suite) -> list[str]:
+    """Run a suite; prints its table as it grows, and returns it."""
+    lines = ["", f"### {suite.title}", "", "| Measurement | Measured | Goal |", "|---|---|---|"]
+    print("\n".join(lines), flush=True)
+    for measurement in measure(suite):
+        print(measurement.row, flush=True)
+        lines.append(measurement.row)
+    return lines
+
+
+def write(part: str, lines: list[str]) -> None:
+    """Put lines into their part of the page."""
+    begin, end = f"<!-- begin: {part} -->", f"<!-- end: {part} -->"
+    before, _, rest = REPORT.read_text("utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    REPORT.write_text(f"{before}{begin}\n{chr(10).join(lines)}\n{end}{after}", "utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure everything in one run.")
-    names = [suite.module.rpartition(".")[2] for suite in SUITES]
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"only these: {', '.join(names)}")
+    known = {suite.name: suite for suite in SUITES}
+    long = ", ".join(name for name, suite in known.items() if suite.long)
+    helped = f"only these: {', '.join(known)}; only when named: {long}"
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=helped)
     chosen = parser.parse_args().suites
-    if unknown := sorted(set(chosen) - set(names)):
-        parser.error(f"no such suite: {', '.join(unknown)}; there are {', '.join(names)}")
-    lines = [heading(datetime.now(UTC))]  # noqa: TID251  a report has the time of its run
-    print(lines[0], flush=True)
-    for suite, name in zip(SUITES, names, strict=True):
-        if chosen and name not in chosen:
-            continue
-        head = ["", f"### {suite.title}", "", "| Measurement | Measured | Goal |", "|---|---|---|"]
-        print("\n".join(head), flush=True)
-        lines += head
-        for measurement in measure(suite):
-            print(measurement.row, flush=True)
-            lines.append(measurement.row)
+    if unknown := sorted(set(chosen) - set(known)):
+        parser.error(f"no such suite: {', '.join(unknown)}; there are {', '.join(known)}")
+    head = heading(datetime.now(UTC))  # noqa: TID251  a report has the time of its run
+    print(head, flush=True)
+    lines = [head]
+    for suite in SUITES:
+        if suite.name in chosen or not (chosen or suite.long):
+            found = report(suite)
+            lines += found
+            if suite.long:
+                write(suite.name, [head, *found])
     if not chosen:
-        before, _, rest = REPORT.read_text("utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        REPORT.write_text(f"{before}{BEGIN}\n{chr(10).join(lines)}\n{END}{after}", "utf-8")
+        write(ALL, lines)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Every item of a queue ends once, while agents, robots' processes, panel, operator and database are killed at random.
 
-KUBERPA_TEST_QUEUE_ITEMS says how many items (300; a hundred thousand is the full proof), KUBERPA_TEST_KILLS how many
-kills (6), KUBERPA_TEST_SEED which ones.
+KUBERPA_TEST_QUEUE_ITEMS says how many items (300; a hundred thousand is the full proof), KUBERPA_TEST_QUEUE_SECONDS how
+long each takes (0.1), KUBERPA_TEST_KILLS how many kills (6), KUBERPA_TEST_SEED which ones.
 """
 
 import json
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(3600)
 ITEMS = int(os.environ.get("KUBERPA_TEST_QUEUE_ITEMS", "300"))
 SEED = int(os.environ.get("KUBERPA_TEST_SEED", "1"))
 KILLS = int(os.environ.get("KUBERPA_TEST_KILLS", "6"))
-SECONDS = 0.1
+SECONDS = float(os.environ.get("KUBERPA_TEST_QUEUE_SECONDS", "0.1"))
 """Work on one item."""
 ROBOTS = ("one", "two")
 QUEUE = "accounted"
