@@ -324,6 +324,14 @@ async def test_a_repeated_add_and_a_repeated_take_change_nothing(here: Office) -
     assert somebody_else.id != first.id
 
 
+async def test_a_take_that_is_known_to_be_the_first_looks_for_no_earlier_one(here: Office) -> None:
+    queue = here.queue()
+    ids = [await here.add(queue) for _ in range(2)]
+    taken = [await here.take(queue, idempotency_key="k", repeated=repeated) for repeated in (False, False, True)]
+    assert [item.id for item in taken[:2]] == ids
+    assert taken[2].id in ids
+
+
 async def test_a_payload_that_does_not_match_is_refused_with_the_field(here: Office) -> None:
     schema = {
         "type": "object",

@@ -204,6 +204,8 @@ class Take(Model):
     """Who works on it, for people: a robot, an activity."""
     idempotency_key: Key = ""
     """A repeated Take whose lease still holds is given the same item."""
+    repeated: bool = True
+    """Whether this key may have been used before. False, said by who knows it for certain, saves a look."""
 
 
 class Taken(Model):

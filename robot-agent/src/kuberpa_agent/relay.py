@@ -103,6 +103,7 @@ class QueueRelay:
             why = f"{MOST_CALLS} calls of this robot are under way: wait for their answers"
             caller.answer(key, None, _problem(QueueErrorCode.UNAVAILABLE, why))
             return
+        repeated = request.pop("repeated", None) is True
         wait = request.get("waitSeconds")
         until = float("inf")
         if op is QueueOp.TAKE and isinstance(wait, int | float):
@@ -115,7 +116,7 @@ class QueueRelay:
         except (ValueError, RecursionError) as error:
             caller.answer(key, None, _problem(QueueErrorCode.INVALID, f"cannot be sent: {str(error)[:300]}"))
             return
-        self._start(_Pending(call, key, caller, until))
+        self._start(_Pending(call, key, caller, until), repeated=repeated)
 
     def cancel(self, caller: Caller, key: str) -> None:
         """A process withdraws a take: it is answered at once, and what comes for it later goes back."""
@@ -162,7 +163,7 @@ class QueueRelay:
             if pending.caller is None and pending.call.op is QueueOp.TAKE:
                 del self._pending[pending.call.id]  # what it may have taken expires
             else:
-                self.send(pending.call)
+                self._repeat(pending)
         for lease in self._leases.values():
             lease.due = min(lease.due, _now())
         self._changed.set()
@@ -188,7 +189,13 @@ class QueueRelay:
 
     def _again(self, call_id: str) -> None:
         if (pending := self._pending.get(call_id)) is not None:
-            self.send(pending.call)
+            self._repeat(pending)
+
+    def _repeat(self, pending: _Pending) -> None:
+        """Send a call again, of which nobody knows whether it was carried out."""
+        if pending.call.op is QueueOp.TAKE:
+            pending.call = pending.call.model_copy(update={"body": {**pending.call.body, "repeated": True}})
+        self.send(pending.call)
 
     def _taken(self, pending: _Pending, answer: wire.Answer) -> None:
         item = (answer.result or {}).get("item")
@@ -237,13 +244,14 @@ class QueueRelay:
             except TimeoutError:
                 continue
 
-    def _start(self, pending: _Pending) -> None:
-        """Send a call; a take for as long as one turn may wait."""
+    def _start(self, pending: _Pending, *, repeated: bool = False) -> None:
+        """Send a call; a take for as long as one turn may wait. `repeated`: an earlier agent may have sent it too."""
         if pending.call.op is QueueOp.TAKE:
             pending.turn += 1
             left = min(float(MAX_WAIT_SECONDS), max(0.0, pending.until - _now()))
             call_id = f"{pending.key}-{pending.turn}"
-            body = {**pending.call.body, "waitSeconds": round(left, 3), "idempotencyKey": call_id}
+            turn = {"waitSeconds": round(left, 3), "idempotencyKey": call_id, "repeated": repeated}
+            body = {**pending.call.body, **turn}
             pending.call = pending.call.model_copy(update={"id": call_id, "body": body})
         self._pending[pending.call.id] = pending
         self.send(pending.call)

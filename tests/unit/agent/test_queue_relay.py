@@ -93,6 +93,18 @@ async def test_what_has_no_answer_is_sent_again_as_it_was(wires: Wires) -> None:
     assert first.body["idempotencyKey"] in first.id
 
 
+async def test_a_take_says_whether_it_may_have_been_carried_out_before(wires: Wires) -> None:
+    process = Process()
+    wires.ask(process, "take")
+    first = wires.last
+    wires.relay.resume()
+    wires.ask(process, "take", repeated=True)
+    of_an_earlier_agent = wires.last
+    wires.answer(first, {"reason": "Empty"})
+    assert [call.body["repeated"] for call in wires.calls(QueueOp.TAKE)] == [False, True, True, False]
+    assert of_an_earlier_agent.id != first.id
+
+
 async def test_asking_twice_under_a_key_asks_once(wires: Wires) -> None:
     process, again = Process(), Process()
     key = wires.ask(process, "add", payload={})

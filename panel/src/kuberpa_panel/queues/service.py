@@ -137,7 +137,7 @@ class QueueService(Desk):
         found = await self._enter(principal, "take", namespace, queue)
         number = await self._number(namespace, queue)
         row = None
-        if request.idempotency_key:
+        if request.idempotency_key and request.repeated:
             async with self._database.connection() as connection:
                 row = await store.taken_before(connection, number, request.idempotency_key, principal.name)
         if row is None:

@@ -56,6 +56,7 @@ class Link:
         self._leases: dict[Lease, float] = {}
         self._hear: dict[Lease, Callable[[dict[str, Any]], None]] = {}
         self._socket: socket.socket | None = None
+        self._was_connected = False
         self._pause = threading.Event()
         self._reader = threading.Thread(target=self._keep, name="kuberpa-queues", daemon=True)
         self._reader.start()
@@ -130,8 +131,9 @@ class Link:
                 mine = proof(self._secret, "run", nonce, theirs["nonce"])
                 leases = [[*lease, seconds] for lease, seconds in self._leases.items()]
                 connection.sendall(_line({"proof": mine, "leases": leases}))
+                repeated, self._was_connected = self._was_connected, True
                 for key, (request, _) in self._pending.items():
-                    connection.sendall(_line({"id": key, "request": request}))
+                    connection.sendall(_line({"id": key, "request": {**request, "repeated": repeated}}))
                 self._socket = connection
         except BaseException:
             connection.close()
