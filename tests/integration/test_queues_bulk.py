@@ -1,9 +1,11 @@
 """Many items at once, and items that go on to other queues, over a real PostgreSQL."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.support.panel import DAY, now
 from tests.support.queues import ANNA, NAMESPACE, Office, office
 
 from kuberpa.itemstate import ErrorClass, ItemState
@@ -98,6 +100,26 @@ async def test_pages_give_each_item_once_the_newest_first_over_both_tables(here:
     succeeded = await everything(here, queue, state=(ItemState.SUCCEEDED,))
     assert [item.id for item in succeeded] == ids[:4][::-1]
     assert len(await everything(here, queue, state=(ItemState.NEW, ItemState.FAILED))) == 5
+
+
+async def test_items_are_found_by_the_time_of_their_creation(here: Office) -> None:
+    queue, base = here.queue(), now() - timedelta(days=2)
+    ids = [await here.add(queue) for _ in range(24)]
+    for hour, item in enumerate(ids):  # every other one a little later than the next one
+        at = base + timedelta(hours=hour) + (timedelta(hours=1, seconds=20) if hour % 2 else timedelta())
+        await here.sql("UPDATE queue_items SET created_at = $2 WHERE id = $1", int(item), at)
+    for _ in range(12):
+        await here.complete(queue, await here.take(queue))
+    created = {item.id: item.created_at for item in await everything(here, queue)}
+    for after, before in ((None, 5), (5, None), (3, 20), (11, 13), (30, None), (None, -1), (9, 9)):
+        bounds = {
+            name: base + timedelta(hours=hour, seconds=10)
+            for name, hour in (("created_after", after), ("created_before", before))
+            if hour is not None
+        }
+        found = {item.id for item in await everything(here, queue, **bounds)}
+        low, high = bounds.get("created_after", base - DAY), bounds.get("created_before", now())
+        assert found == {item for item, at in created.items() if low <= at < high}, (after, before)
 
 
 @pytest.mark.parametrize("cursor", ["x", "-1", "9" * 30])

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from kuberpa.client import CALENDARS, WORK_QUEUES
 from kuberpa.payload import MAX_PAYLOAD_BYTES
 
 NAMESPACE = "default"
+HOUR = timedelta(hours=1)
 
 
 @dataclass
@@ -225,6 +227,58 @@ async def test_the_backlog_is_forecast_in_the_working_hours_of_a_calendar(
     assert made_now["p50At"] <= made_now["p90At"]
     assert made_now["p50At"][:10] == str(today + 4 * DAY), "the first working day"
     assert made_now["robotsNeeded"] is None, "no robot works within the target"
+
+
+async def test_deadlines_are_projected_and_forecasts_are_compared_with_the_truth(
+    people: dict[str, Person], panel: PanelProcess, world: World
+) -> None:
+    admin, worker = people["admin"], people["worker"]
+    queue = await made(world, admin, {"ordering": "Deadline"})
+    soon = now().replace(microsecond=0) + timedelta(hours=1)
+    rows = [{"payload": {"n": n}, "deadline": (soon + timedelta(hours=n // 10)).isoformat()} for n in range(30)]
+    await admin.ok("POST", f"{queue}/items/bulk", {"items": rows})
+
+    async def work(items: int) -> None:
+        for _ in range(items):
+            item = (await worker.ok("POST", f"{queue}/take"))["item"]
+            await worker.ok("POST", f"{queue}/items/{item['id']}/complete", {"token": item["lease"]["token"]})
+
+    async def forecast(due: list[int], checked: int) -> Any:
+        status = (await admin.ok("GET", queue))["status"]
+        assert [each["items"] for each in status.get("deadlines", ())] == due
+        assert status.get("forecast", {"calibration": {"checked": -1}})["calibration"]["checked"] >= checked
+        return status
+
+    await work(12)
+    status = await eventually(lambda: forecast([8, 18], 0), "the forecast")
+    assert [datetime.fromisoformat(due["by"]) - soon for due in status["deadlines"]] == [HOUR, 2 * HOUR]
+    assert 0 <= status["forecast"]["itemSeconds"]["p50"] <= status["forecast"]["itemSeconds"]["p90"] < 60
+    await work(18)
+    await admin.ok("POST", f"{queue}/items", {})
+    await eventually(lambda: forecast([], 1), "a forecast that was compared")
+    _, text = await panel.get("/metrics")
+    assert 'kuberpa_panel_queue_forecasts_total{quantile="p90",truth="' in text
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 86_401, 10**12, 1.5, "long", None])
+@pytest.mark.parametrize("operation", ["take", "renew"])
+async def test_an_absurd_lease_is_refused_and_nothing_is_handed_out(
+    people: dict[str, Person], queue: str, operation: str, seconds: Any
+) -> None:
+    worker = people["worker"]
+    added = await people["admin"].ok("POST", f"{queue}/items", {})
+    body: dict[str, Any] = {"leaseSeconds": seconds}
+    path, state = f"{queue}/take", "New"
+    if operation == "renew":
+        item = (await worker.ok("POST", path))["item"]
+        path, state = f"{queue}/items/{item['id']}/renew", "Leased"
+        body["token"] = item["lease"]["token"]
+    status, answer = await worker.call("POST", path, body)
+    if seconds is None:
+        assert status == 200, "the queue's own"
+        return
+    assert (status, answer["code"], answer["errors"][0]["field"]) == (422, "Invalid", "leaseSeconds")
+    assert (await people["admin"].ok("GET", f"{queue}/items/{added['id']}"))["state"] == state
 
 
 async def test_an_unknown_queue_is_named(people: dict[str, Person]) -> None:
