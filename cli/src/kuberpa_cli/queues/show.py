@@ -26,6 +26,7 @@ QUEUE_HEADERS: Final = (
     "TRIGGER",
 )
 ITEM_HEADERS: Final = ("ID", "STATE", "REFERENCE", "PRIORITY", "ATTEMPTS", "HOLDER", "CREATED", "REASON")
+DUE_SHOWN: Final = 3
 WRONG_SHOWN: Final = 20
 PAYLOAD_SHOWN: Final = 4000
 
@@ -66,6 +67,9 @@ def queue(screen: Screen, body: dict[str, Any], form: Format) -> None:
         screen.out.write(f"{condition.type}: {condition.status} ({condition.reason}) {condition.message}\n")
     if status.trigger is not None and status.trigger.reason:
         screen.out.write(f"Trigger: {status.trigger.reason}: {status.trigger.message}\n")
+    if status.deadlines:
+        due = ", ".join(f"{each.items} items by {timestamp(each.by)}" for each in status.deadlines[:DUE_SHOWN])
+        screen.out.write(f"Due: {due}\n")
     if (forecast := status.forecast) is not None and forecast.p50_at and forecast.p90_at:
         needed = f"; {forecast.robots_needed} robots would meet the SLA" if forecast.robots_needed is not None else ""
         screen.out.write(
