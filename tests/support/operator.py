@@ -211,7 +211,8 @@ class Simulation:
         await self.patch("robots", name, {"status": {"agent": {**agent, **changes}}}, "status")
 
     async def disconnect(self, name: str) -> None:
-        await self.patch("robots", name, {"status": {"agent": {"connected": False}}}, "status")
+        gone = {"connected": False, "disconnectedAt": names.timestamp(self.clock.now())}
+        await self.patch("robots", name, {"status": {"agent": gone}}, "status")
 
     async def says(self, name: str, state: str, *, settled: bool = True) -> None:
         """The agent has done what the robot was told, as it is told now."""

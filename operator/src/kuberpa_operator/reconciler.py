@@ -10,7 +10,7 @@ import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from kuberpa.activity import ActivityItem
 from kuberpa.client import ApiError, ConflictError, ForbiddenError, InvalidError, NotFoundError
@@ -18,7 +18,7 @@ from kuberpa.failpoints import Failpoint, reach
 from kuberpa.reasons import Reason
 from kuberpa.robot import Goal, RobotStatus, Transition
 from kuberpa.schedule import ScheduleStatus
-from kuberpa_operator.adapters.api import Api, Body
+from kuberpa_operator.adapters.api import Api
 from kuberpa_operator.adapters.cluster import NotLeadingError
 from kuberpa_operator.adapters.events import Subject
 from kuberpa_operator.adapters.metrics import Metrics
@@ -28,6 +28,7 @@ from kuberpa_operator.core.effects import (
     CreatePod,
     CreateRobot,
     Decision,
+    DeleteRobot,
     Effect,
     Fire,
     Kind,
@@ -44,6 +45,8 @@ from kuberpa_operator.routing import Router, WorkKey
 
 IN_FLIGHT: Final = 64
 """How many keys may wait for the API server at a time."""
+MEMBERS_IN_FLIGHT: Final = 16
+"""How many members of a fleet are made, changed or deleted at a time."""
 EXPLANATIONS_PER_SECOND: Final = 50.0
 log = logging.getLogger(__name__)
 
@@ -176,10 +179,11 @@ class Reconciler:
         if decision.rule in FIRING and not await self._confirm(key, subject):
             return
         about = Subject(kind, meta.namespace, meta.name, uid)
-        for effect in decision.effects:
-            change = await self._perform(effect, about)
-            if change is not None:
-                self.router.observe(*change)
+        if kind == "RobotFleet":
+            await self._perform_members(decision.effects, about)
+        else:
+            for effect in decision.effects:
+                await self._perform(effect, about)
         if kind == "RobotFleet" and decision.effects:
             self.router.gatherer.setbacks.pop(uid, None)
         if decision.rule == REPLACED_AFTER_END:
@@ -210,13 +214,39 @@ class Reconciler:
         self.queue.add(key)
         return False
 
-    async def _perform(self, effect: Effect, about: Subject) -> tuple[str, Body] | None:
+    async def _perform_members(self, effects: tuple[Effect, ...], about: Subject) -> None:
+        """A fleet's members are independent of each other: some at a time, and all of them whatever becomes of one."""
+        members = [effect for effect in effects if isinstance(effect, CreateRobot | PatchRobot | DeleteRobot)]
+        room = asyncio.Semaphore(MEMBERS_IN_FLIGHT)
+
+        async def perform(effect: Effect) -> None:
+            async with room:
+                await self._carry_out(effect, about)
+
+        done = await asyncio.gather(*map(perform, members), return_exceptions=True)
+        for member, error in zip(members, done, strict=True):
+            if isinstance(error, Exception):
+                self._refused(member, about, error)
+        for effect in effects:
+            if effect not in members:
+                await self._perform(effect, about)
+
+    async def _perform(self, effect: Effect, about: Subject) -> None:
         try:
-            return await self.performer.perform(effect, about)
+            await self._carry_out(effect, about)
         except (InvalidError, ForbiddenError, NameTakenError) as error:
-            if not self._remember(effect, about.uid, error):
-                raise
+            self._refused(effect, about, error)
+
+    async def _carry_out(self, effect: Effect, about: Subject) -> None:
+        change = await self.performer.perform(effect, about)
+        if change is not None:
+            self.router.observe(*change)
+
+    def _refused(self, effect: Effect, about: Subject, error: Exception) -> NoReturn:
+        lasting = isinstance(error, InvalidError | ForbiddenError | NameTakenError)
+        if lasting and self._remember(effect, about.uid, error):
             raise RefusedError(str(error)) from error
+        raise error
 
     def _remember(self, effect: Effect, uid: str, error: Exception) -> bool:
         """Whether the next decision will differ because of this refusal; if not, it must be tried again later."""
@@ -333,7 +363,7 @@ REPLACED_AFTER_END: Final = rule_name(robot_rules.replace_ended)
 FAILPOINTS: Final[dict[tuple[str, str], tuple[Failpoint | None, Failpoint | None]]] = {
     ("ActivityItem", "assign"): (Failpoint.ASSIGN_BEFORE, Failpoint.ASSIGN_AFTER),
     ("ActivityItem", ""): (Failpoint.ITEM_STATUS_BEFORE, Failpoint.ITEM_STATUS_AFTER),
-    ("Robot", "create-pod"): (None, Failpoint.POD_AFTER_STATUS),
+    ("Robot", "wait-for-pod"): (None, Failpoint.POD_AFTER_STATUS),
     ("Schedule", "fire"): (None, Failpoint.FIRE_AFTER_STATUS),
     ("WorkQueue", "scale"): (None, Failpoint.FIRE_AFTER_STATUS),
 }

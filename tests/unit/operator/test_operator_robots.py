@@ -44,6 +44,8 @@ async def test_phases_follow_pod_and_agent(sim: Simulation) -> None:
     await note()
     await sim.run_pod("invoices")
     await note()
+    await sim.pass_time(2)
+    await note()
     await sim.connect("invoices", packages={"state": "Installing"})
     await note()
     await sim.connect("invoices")
@@ -55,6 +57,7 @@ async def test_phases_follow_pod_and_agent(sim: Simulation) -> None:
     await note()
     assert phases == [
         ("Pending", "False", "PodPending"),
+        ("Pending", "False", "PodPending"),  # a start that takes no longer than this is told in two writes
         ("Starting", "False", "AgentNotConnectedYet"),
         ("Starting", "False", "PackagesInstalling"),
         ("Idle", "True", "RobotReady"),
@@ -176,9 +179,26 @@ async def test_an_agent_of_a_former_pod_does_not_count(sim: Simulation) -> None:
     await sim.robot("invoices")
     await sim.delete("pods", "robot-invoices")
     await sim.run_pod("invoices")
+    await sim.pass_time(2)
     status = await sim.status("robots", "invoices")
     assert status["phase"] == "Starting"
     assert status["agent"]["connected"]
+
+
+async def test_an_agent_that_still_introduces_itself_is_starting_and_nobody_is_warned(sim: Simulation) -> None:
+    await sim.create("robots", "invoices", LINUX)
+    await sim.run_pod("invoices")
+    await sim.connect("invoices", connected=False)
+    await sim.pass_time(2)
+    assert (await sim.status("robots", "invoices"))["phase"] == "Starting"
+    assert "AgentDisconnected" not in [reason for _, reason in await sim.events()]
+
+
+async def test_a_quick_start_takes_two_writes_of_the_operator(sim: Simulation) -> None:
+    await sim.robot("invoices")
+    assert (await sim.status("robots", "invoices"))["phase"] == "Idle"
+    writes = [request for request in sim.api.requests if request[1:] == ("robots/status", "invoices")]
+    assert len(writes) == 1 + 2, "one is the panel's"
 
 
 async def test_counts_are_written_at_most_once_a_second(sim: Simulation) -> None:

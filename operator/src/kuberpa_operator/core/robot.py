@@ -5,7 +5,7 @@ robot offers to items follow from both.
 """
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from kuberpa.meta import Condition, ConditionStatus
 from kuberpa.reasons import Reason
@@ -16,12 +16,14 @@ from kuberpa.robot import (
     RobotCondition,
     RobotControl,
     RobotPhase,
+    RobotStatus,
     Transition,
 )
 from kuberpa.robot_lifecycle import REACHED
+from kuberpa_operator.core import robot_rules
 from kuberpa_operator.core.conditions import MESSAGE_CHARS, find, renew
 from kuberpa_operator.core.dispatch import Seat
-from kuberpa_operator.core.effects import Announce, Decision, earliest
+from kuberpa_operator.core.effects import Announce, Decision, earliest, rule_name
 from kuberpa_operator.core.pod import Pod
 from kuberpa_operator.core.program import Verdict, plan
 from kuberpa_operator.core.robot_protection import protection
@@ -30,6 +32,8 @@ from kuberpa_operator.core.robot_snapshot import Snapshot
 
 COUNTS_EVERY: Final = timedelta(seconds=1)
 """Counts, and the flip between Idle and Busy, are written at most this often, and late by this much."""
+STEPS_AFTER: Final = timedelta(seconds=2)
+"""The steps of a start are written when it takes longer than this: most robots are at work before."""
 P = RobotPhase
 
 
@@ -74,20 +78,24 @@ def decide(s: Snapshot) -> Decision:
     ready = view.rule in READY_RULES and not s.outdated
     protecting, protected, look_at = protection(s)
     program = plan(s.robot, s.programs, s.goal, s.now, ready=ready, working=s.running > 0)
-    counts_at = _counts_due(s, view)
-    late = counts_at is not None and s.now < counts_at
+    if view.rule == CREATING and view.effects and not protecting:
+        # all that there is to say is said together with the UID of the pod, once that exists
+        return Decision(view.reason, view.message, effects=view.effects, rule=view.rule)
+    counts_at, step_at = _counts_due(s, view), _step_due(s, view)
+    kept = _kept(former, counts_at, step_at, s.now)
     status = former.model_copy(
         update={
             "observed_generation": s.robot.metadata.generation,
-            "phase": former.phase if late else phase,
-            "message": former.message if late else view.message[:MESSAGE_CHARS],
+            "phase": phase,
+            "message": view.message[:MESSAGE_CHARS],
             "conditions": _conditions(s, view, program.condition),
             "pod": _pod_status(s.pod) if s.pod else None,
-            "activities": former.activities if late else ActivityCounts(running=s.running, queued=s.queued),
+            "activities": ActivityCounts(running=s.running, queued=s.queued),
             "transition": transition,
             "program": program.status,
             "protected": protected,
         }
+        | kept
     )
     return Decision(
         view.reason,
@@ -101,9 +109,24 @@ def decide(s: Snapshot) -> Decision:
             *_ready_change(s, view),
             *_ended(s, transition),
         ),
-        earliest(view.wake_at, program.wake_at, look_at, counts_at if late else None),
+        earliest(view.wake_at, program.wake_at, look_at, *((counts_at, step_at) if kept else ())),
         rule=view.rule,
     )
+
+
+def _kept(former: RobotStatus, counts_at: datetime | None, step_at: datetime | None, now: datetime) -> dict[str, Any]:
+    """Fields that stay as they are written for now."""
+    fields = [*(COUNTED if counts_at is not None and now < counts_at else ())]
+    fields += STEPS if step_at is not None and now < step_at else ()
+    return {field: getattr(former, field) for field in fields}
+
+
+COUNTED: Final = ("phase", "message", "activities")
+STEPS: Final = ("phase", "message", "conditions", "pod")
+CREATING: Final = rule_name(robot_rules.create_pod)
+ON_ITS_WAY: Final = frozenset(
+    map(rule_name, (robot_rules.wait_for_pod, robot_rules.wait_for_agent, robot_rules.packages_installing))
+)
 
 
 def _counts_due(s: Snapshot, view: View) -> datetime | None:
@@ -111,6 +134,15 @@ def _counts_due(s: Snapshot, view: View) -> datetime | None:
     if view.rule not in READY_RULES or s.robot.status.phase not in {P.IDLE, P.BUSY} or s.counts_changed_at is None:
         return None
     return s.counts_changed_at + COUNTS_EVERY
+
+
+def _step_due(s: Snapshot, view: View) -> datetime | None:
+    """When to write how far a start is; None when more than that changed, or its pod is not written yet."""
+    former = s.robot.status
+    known = s.pod is not None and former.pod is not None and former.pod.uid == s.pod.uid
+    if not known or view.rule not in ON_ITS_WAY or former.phase not in {P.PENDING, P.STARTING}:
+        return None
+    return s.transition.started_at + STEPS_AFTER
 
 
 def _pod_status(pod: Pod) -> PodStatus:

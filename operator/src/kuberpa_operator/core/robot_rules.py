@@ -143,7 +143,7 @@ def wait_for_pod(s: Snapshot) -> View | None:
 
 def wait_for_agent(s: Snapshot) -> View | None:
     """The pod runs, its agent has not called yet."""
-    if s.agent is not None:
+    if s.called:
         return None
     return View(Reason.AGENT_NOT_CONNECTED_YET, "the pod runs, its agent has not connected yet")
 

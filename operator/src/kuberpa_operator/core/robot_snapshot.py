@@ -52,6 +52,11 @@ class Snapshot:
         return self.agent is not None and self.agent.connected and self.server_fresh
 
     @property
+    def called(self) -> bool:
+        """Whether the present pod's agent has been connected; while it introduces itself it has not."""
+        return self.agent is not None and (self.agent.connected or self.agent.disconnected_at is not None)
+
+    @property
     def packages(self) -> PackagesStatus | None:
         """What the agent says of its packages; nothing before it has begun with those that spec wants."""
         said = self.agent.packages if self.agent else None
@@ -154,7 +159,7 @@ SITUATIONS: Final[tuple[tuple[Situation, Callable[[Snapshot], bool]], ...]] = (
     (Situation.LEAVING, _is_leaving),
     (Situation.ENDED, lambda s: s.pod is not None and s.pod.has_ended),
     (Situation.PREPARING, _is_preparing),
-    (Situation.STARTING, lambda s: s.agent is None),
+    (Situation.STARTING, lambda s: not s.called),
     (Situation.AWAY, lambda s: not s.connected),
     (Situation.BROKEN, _is_broken),
     (Situation.HELD, lambda s: _is_working(s) and s.held),

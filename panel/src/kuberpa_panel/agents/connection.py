@@ -23,7 +23,7 @@ from kuberpa.failpoints import Failpoint, reach
 from kuberpa.lifecycle import Outcome, Report
 from kuberpa.model import Model
 from kuberpa.reasons import Reason
-from kuberpa.robot import AgentControl, Robot
+from kuberpa.robot import AgentControl, Robot, RobotState
 from kuberpa_panel import clock, metrics
 from kuberpa_panel.agents.calls import Calls
 from kuberpa_panel.agents.frames import FrameError, encoded, parse
@@ -207,8 +207,9 @@ class Connection:
                 self.status.update(lambda _: {"packages": message.status})
             case wire.State():
                 said = AgentControl(state=message.state, settled=message.settled, generation=message.generation)
-                # the operator waits for it; what comes too often waits as everything else does
-                self.status.update(lambda _: {"control": said}, urgent=self._news.take())
+                # the operator waits for an end; what comes too often waits as everything else does
+                awaited = message.state is not RobotState.RUNNING and self._news.take()
+                self.status.update(lambda _: {"control": said}, urgent=awaited)
             case wire.Hello():
                 raise Close(POLICY_VIOLATION, "hello: is the first frame and comes once")
 

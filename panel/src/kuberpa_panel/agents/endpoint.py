@@ -11,8 +11,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from kuberpa import wire
 from kuberpa.activity import ON_ROBOT_PHASES, ActivityItem
-from kuberpa.client import ACTIVITY_ITEMS, ROBOTS, ApiError, Cluster
-from kuberpa.robot import AgentStatus, Robot
+from kuberpa.client import ACTIVITY_ITEMS, ApiError, Cluster
+from kuberpa.robot import AgentStatus
 from kuberpa_panel import clock, metrics
 from kuberpa_panel.agents.connection import POLICY_VIOLATION, TRY_AGAIN_LATER, Close, Connection, Plane
 from kuberpa_panel.agents.frames import FrameError, parse, shorten
@@ -92,8 +92,7 @@ class AgentEndpoint:
         if not isinstance(hello, wire.Hello):
             raise Close(POLICY_VIOLATION, f"{hello.type}: the first frame must be hello")
         baseline, absent = await self._baseline(identity, hello)
-        claimed = await claim(self._cluster, identity, hello, self._plane.server, clock.now())
-        robot = Robot.of(await self._cluster.get(ROBOTS, identity.namespace, identity.robot))
+        claimed, robot = await claim(self._cluster, identity, hello, self._plane.server, clock.now())
         status = AgentStatusWriter(self._cluster, identity, claimed)
         source = self._ingest.source()
         connection = Connection(self._plane, websocket, identity, hello, source, status, baseline)

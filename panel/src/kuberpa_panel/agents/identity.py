@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from kuberpa.client import ROBOTS, TOKEN_REVIEWS, ApiError, Cluster, InvalidError, NotFoundError
-from kuberpa.names import AUDIENCE
+from kuberpa.names import AUDIENCE, pod_name
 from kuberpa.robot import Robot
 from kuberpa_panel.watch import WatchCache
 
 POD_UID: Final = "authentication.kubernetes.io/pod-uid"
+POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 REVIEWS_AT_ONCE: Final = 20
 MAX_TOKEN_CHARS: Final = 16 * 1024
 
@@ -38,6 +39,7 @@ class Identity:
     robot: str
     pod_uid: str
     expires_at: datetime
+    pod_name: str = ""
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.robot}"
@@ -77,12 +79,23 @@ class Identifier:
         except NotFoundError:
             raise DeniedError(403, f"there is no Robot {identity}") from None
         if not is_pod_of(robot, identity):
-            raise DeniedError(403, f"the token's pod is not the present pod of Robot {identity}")
+            raise stranger(identity)
 
 
 def is_pod_of(robot: Robot | None, identity: Identity) -> bool:
     """Whether the identity's pod is the robot's present one."""
     return robot is not None and robot.status.pod is not None and robot.status.pod.uid == identity.pod_uid
+
+
+def stranger(identity: Identity) -> DeniedError:
+    """Why an agent is refused whose pod is not the one that the Robot's status names.
+
+    The API server has just said that the pod exists. One that has the name of the robot's pod is the present one, and
+    was quicker than the operator, who has not recorded it yet: it may try again soon.
+    """
+    if identity.pod_name == pod_name(identity.robot):
+        return DeniedError(503, f"the token's pod is not recorded as that of Robot {identity} yet; try again")
+    return DeniedError(403, f"the token's pod is not the present pod of Robot {identity}")
 
 
 def _bearer(authorization: str) -> str:
@@ -100,10 +113,11 @@ def _identity(status: dict[str, Any], token: str) -> Identity:
     account = _ACCOUNT.fullmatch(user.get("username", ""))
     if account is None:
         raise DeniedError(403, "the token is not of a robot's ServiceAccount")
-    pod_uids = (user.get("extra") or {}).get(POD_UID) or [""]
-    if not pod_uids[0]:
+    extra = user.get("extra") or {}
+    (pod_uid, *_), (name, *_) = extra.get(POD_UID) or [""], extra.get(POD_NAME) or [""]
+    if not pod_uid:
         raise DeniedError(403, "the token is not bound to a pod")
-    return Identity(account[1], account[2], pod_uids[0], _expiry(token))
+    return Identity(account[1], account[2], pod_uid, _expiry(token), name)
 
 
 def _expiry(token: str) -> datetime:

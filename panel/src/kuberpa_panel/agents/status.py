@@ -10,11 +10,13 @@ from kuberpa.client import ROBOTS, ApiError, Body, Cluster, ConflictError, Inval
 from kuberpa.failpoints import Failpoint, reach
 from kuberpa.robot import AgentStatus, PackagesStatus, Robot
 from kuberpa.wire import Hello
-from kuberpa_panel.agents.identity import DeniedError, Identity, is_pod_of
+from kuberpa_panel.agents.identity import DeniedError, Identity, is_pod_of, stranger
 
 log = logging.getLogger(__name__)
 
 SPACING_SECONDS: Final = 1.0
+GATHER_SECONDS: Final = 0.02
+"""What an agent says in one breath (its state, its packages, its definitions) is written at once."""
 RETRY_SECONDS: Final = 1.0
 CLAIM_TRIES: Final = 10
 
@@ -23,8 +25,10 @@ class SupersededError(Exception):
     """A newer connection of the same robot wrote its epoch."""
 
 
-async def claim(cluster: Cluster, identity: Identity, hello: Hello, server: str, now: datetime) -> AgentStatus:
-    """Make this connection the robot's present one, with the next epoch.
+async def claim(
+    cluster: Cluster, identity: Identity, hello: Hello, server: str, now: datetime
+) -> tuple[AgentStatus, Robot]:
+    """Make this connection the robot's present one, with the next epoch; the Robot as it is then.
 
     `connected` becomes true once it is known what the agent can run: at once for an agent that was here before,
     with its first Definitions for a new one, so that nobody takes it for an agent which can run nothing.
@@ -35,16 +39,16 @@ async def claim(cluster: Cluster, identity: Identity, hello: Hello, server: str,
         try:
             robot = Robot.of(await cluster.get(ROBOTS, identity.namespace, identity.robot))
             if not is_pod_of(robot, identity):
-                raise DeniedError(403, f"the token's pod is not the present pod of Robot {identity}")
+                raise stranger(identity)
             status = _claimed(robot.status.agent, identity, hello, server, now)
-            await _write(cluster, identity, robot, status)
+            written = await _write(cluster, identity, robot, status)
         except NotFoundError:
             raise DeniedError(403, f"there is no Robot {identity}") from None
         except (ConflictError, InvalidError) as error:
             log.info("claim of %s is tried again: %s", identity, error)
             continue
         reach(Failpoint.CONNECT_AFTER)
-        return status
+        return status, Robot.of(written)
     raise DeniedError(503, f"Robot {identity} changes too fast; try again")
 
 
@@ -65,23 +69,22 @@ def _claimed(before: AgentStatus | None, identity: Identity, hello: Hello, serve
     )
 
 
-async def _write(cluster: Cluster, identity: Identity, robot: Robot, status: AgentStatus) -> None:
+async def _write(cluster: Cluster, identity: Identity, robot: Robot, status: AgentStatus) -> Body:
     before = robot.status.agent
     value = status.to_json()
     if before is None or before.epoch == 0:
         patch: Body = {"metadata": {"resourceVersion": robot.metadata.resource_version}, "status": {"agent": value}}
-        await cluster.merge(ROBOTS, identity.namespace, identity.robot, patch, subresource="status")
-    else:
-        await write_under_epoch(cluster, identity.namespace, identity.robot, before.epoch, value)
+        return await cluster.merge(ROBOTS, identity.namespace, identity.robot, patch, subresource="status")
+    return await write_under_epoch(cluster, identity.namespace, identity.robot, before.epoch, value)
 
 
-async def write_under_epoch(cluster: Cluster, namespace: str, robot: str, epoch: int, agent: Body) -> None:
-    """Replace status.agent if its epoch is still this one. Raises InvalidError when it is not."""
+async def write_under_epoch(cluster: Cluster, namespace: str, robot: str, epoch: int, agent: Body) -> Body:
+    """Replace status.agent if its epoch is still this one; the Robot then. Raises InvalidError when it is not."""
     operations: list[Body] = [
         {"op": "test", "path": "/status/agent/epoch", "value": epoch},
         {"op": "add", "path": "/status/agent", "value": agent},
     ]
-    await cluster.patch(ROBOTS, namespace, robot, operations, subresource="status")
+    return await cluster.patch(ROBOTS, namespace, robot, operations, subresource="status")
 
 
 class AgentStatusWriter:
@@ -109,6 +112,7 @@ class AgentStatusWriter:
         """Write until a newer connection takes over. Raises SupersededError."""
         while True:
             await self._dirty.wait()
+            await asyncio.sleep(GATHER_SECONDS)
             await self.flush()
             try:
                 await asyncio.wait_for(self._urgent.wait(), SPACING_SECONDS)
@@ -118,8 +122,6 @@ class AgentStatusWriter:
     async def flush(self) -> None:
         """Write now, however often it takes. Raises SupersededError. Of a robot that has gone nothing is written."""
         while self._status != self._written:
-            self._dirty.clear()
-            self._urgent.clear()
             status = self._status
             where = self._identity
             try:
@@ -130,6 +132,9 @@ class AgentStatusWriter:
             except ApiError as error:
                 log.warning("status of %s is written later: %s", where, error)
                 await asyncio.sleep(RETRY_SECONDS)
+        # only now: what was said again while it was being written is written as well
+        self._dirty.clear()
+        self._urgent.clear()
 
     async def _check_epoch(self, error: ApiError) -> None:
         try:
