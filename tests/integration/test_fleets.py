@@ -7,43 +7,44 @@ from typing import Any
 import pytest
 from tests.benchmarks.fleets import create_fleet, up_and_down
 from tests.support.cluster import Cluster, running
+from tests.support.metrics_source import metrics_source
 from tests.support.office import Body, Office, opened
 
 from kuberpa_cli.embedded.cluster import Layer
 
 pytestmark = pytest.mark.timeout(600)
-LABELS = {"team": "clerks"}
 
 
 @pytest.fixture(scope="module")
 def office(stack: Cluster) -> Iterator[Office]:
     with opened(stack, "fleets") as office:
-        spec = {
-            "replicas": 2,
-            "selector": {"matchLabels": LABELS},
-            "template": {"metadata": {"labels": LABELS}, "spec": {"runtime": {"linuxPod": {}}}},
-        }
-        office.created("RobotFleet", "clerks", spec)
+        office.created("RobotFleet", "clerks", fleet_spec("clerks", replicas=2))
         try:
             yield office
         finally:
             office.kubectl("delete", "robotfleets", "--all")
 
 
+def fleet_spec(team: str, **spec: Any) -> Body:
+    labels = {"team": team}
+    template = {"metadata": {"labels": labels}, "spec": {"runtime": {"linuxPod": {}}}}
+    return {"selector": {"matchLabels": labels}, "template": template, **spec}
+
+
 def robots(office: Office) -> list[str]:
     return sorted(office.kubectl("get", "robots", "-o", "jsonpath={.items[*].metadata.name}").split())
 
 
-def settled(office: Office, count: int, **more: int) -> Body:
+def settled(office: Office, count: int, *, name: str = "clerks", seconds: float = 60) -> Body:
     """The fleet's status, once all of so many take work and nothing is left to do."""
-    wanted = {"desired": count, "replicas": count, "readyReplicas": count, "updatedReplicas": count, **more}
+    wanted = {"desired": count, "replicas": count, "readyReplicas": count, "updatedReplicas": count}
 
     def holds(body: Body) -> bool:
         seen = body["status"].get("observedGeneration", 0) >= body["metadata"]["generation"]
         return seen and all(body["status"].get(key) == value for key, value in wanted.items())
 
     try:
-        return dict(office.until("robotfleet", "clerks", holds, f"has {count} robots", 60)["status"])
+        return dict(office.until("robotfleet", name, holds, f"has {count} robots", seconds)["status"])
     except AssertionError as error:
         raise AssertionError(f"{error}\n{office.kubectl('get', 'robots,pods', '-o', 'wide')}") from None
 
@@ -87,3 +88,27 @@ def test_many_simulated_robots_come_and_go_without_a_trace(tmp_path_factory: pyt
         create_fleet(cluster)
         seen = up_and_down(cluster, 40, seconds=120)
     assert seen.left == ()
+
+
+def test_a_horizontal_pod_autoscaler_makes_the_fleet_follow_a_metric(office: Office) -> None:
+    """Kubernetes' own controller reads the metric, and writes the scale subresource as it does for a Deployment."""
+    office.created("RobotFleet", "elastic", fleet_spec("elastic", replicas=1))
+    target = {"type": "AverageValue", "averageValue": "10"}
+    spec = {
+        "scaleTargetRef": {"apiVersion": "kuberpa.dev/v1alpha1", "kind": "RobotFleet", "name": "elastic"},
+        "minReplicas": 1,
+        "maxReplicas": 3,
+        "metrics": [{"type": "External", "external": {"metric": {"name": "letters"}, "target": target}}],
+        "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+    }
+    scaler = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "elastic"}}
+    with metrics_source(office.cluster) as source:
+        source.value = 30
+        office.kubectl("create", "-f", "-", stdin=json.dumps({**scaler, "spec": spec}))
+        settled(office, 3, name="elastic")
+        source.value = 5
+        settled(office, 1, name="elastic")
+        seen = office.get("hpa", "elastic")["status"]
+        assert {c["type"]: c["status"] for c in seen["conditions"]}["AbleToScale"] == "True"
+        office.kubectl("delete", "hpa", "elastic")
+    office.kubectl("delete", "robotfleet", "elastic")

@@ -33,6 +33,18 @@ async def test_a_robot_that_works_for_more_than_a_moment_is_not_evicted(sim: Sim
     assert (await sim.status("robots", "invoices"))["protected"] is False
 
 
+async def test_a_robot_that_is_not_to_work_is_not_kept_from_eviction_once_its_work_is_done(sim: Simulation) -> None:
+    await sim.robot("invoices")
+    await sim.item("one")
+    await sim.pass_time(6)
+    await sim.wants("invoices", desiredState="Paused")
+    await sim.pass_time(60)
+    assert await budgets(sim) == [BUDGET]
+    await sim.finish("one")
+    await sim.settle()
+    assert await budgets(sim) == []
+
+
 async def test_short_work_costs_no_budgets(sim: Simulation) -> None:
     await sim.robot("invoices")
     for number in range(20):

@@ -1,13 +1,15 @@
 """Whether a robot's pod is kept from being evicted: while it works for more than a moment.
 
 A PodDisruptionBudget of its own costs two writes, so short work gets none: it appears when something has been running
-for PROTECT_AFTER, and goes when nothing has been running for UNPROTECT_AFTER, or with the pod.
+for PROTECT_AFTER, and goes when nothing has been running for UNPROTECT_AFTER, at once when nothing new may begin,
+or with the pod.
 """
 
 from datetime import datetime, timedelta
 from typing import Final
 
 from kuberpa import names
+from kuberpa.robot import Goal
 from kuberpa_operator.core.effects import Body, Effect, ProtectPod, UnprotectPod
 from kuberpa_operator.core.pod import owner_reference
 from kuberpa_operator.core.robot_snapshot import Snapshot
@@ -28,7 +30,8 @@ def protection(s: Snapshot) -> tuple[tuple[Effect, ...], bool, datetime | None]:
             return (), False, due
         return (ProtectPod(meta.namespace, _budget(s, name)),), True, None
     if protected and not s.running:
-        due = (s.quiet_since or s.now) + UNPROTECT_AFTER
+        takes_work = s.goal is Goal.RUN
+        due = (s.quiet_since or s.now) + (UNPROTECT_AFTER if takes_work else timedelta(0))
         if s.now < due:
             return (), True, due
         return (UnprotectPod(meta.namespace, name),), False, None
