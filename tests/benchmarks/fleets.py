@@ -2,10 +2,13 @@
 
 Starts an embedded cluster of its own in which one process speaks for all robots, scales a RobotFleet from 0 to the
 number and back, twice, and prints: seconds until all take work, seconds until nothing is left, what is left
-(nothing may be), and how much the operator's memory has grown from the first round to the second.
+(nothing may be), how much CPU all processes of the cluster took meanwhile, and how much the operator's memory has
+grown from the first round to the second. The peer in the same run is a Deployment of as many pods, which kwok plays:
+the same control plane, without anything that works in the pods.
 """
 
 import argparse
+import asyncio
 import json
 import sys
 import tempfile
@@ -19,10 +22,16 @@ import psutil
 from tests.benchmarks.measurement import say
 from tests.support.cluster import Cluster, running
 
+from kuberpa.client import ROBOT_FLEETS, Body, Resource
+from kuberpa.client import Cluster as Client
 from kuberpa_cli.embedded.cluster import Layer
+from kuberpa_cli.embedded.processes import CLUSTER_MARKER
 
 FLEET = "swarm"
 SELECTOR = "team=swarm"
+DEPLOYMENTS = Resource("deployments", "Deployment", "apps", "v1")
+CONFIG_MAPS = Resource("configmaps", "ConfigMap", "", "v1")
+IN_FLIGHT = 64
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,9 @@ class Round:
     down_seconds: float
     left: tuple[str, ...]
     """Objects of the fleet's robots that are still there."""
+    up_cpu_seconds: float
+    """Of all processes of the cluster."""
+    down_cpu_seconds: float
     operator_megabytes: float
 
 
@@ -52,36 +64,51 @@ def create_fleet(cluster: Cluster, namespace: str = "default") -> None:
 
 def up_and_down(cluster: Cluster, robots: int, *, namespace: str = "default", seconds: float = 300) -> Round:
     """Scale to so many and back, by kubectl scale as people do."""
-    up = _timed(lambda: _scaled(cluster, namespace, robots), robots, cluster, namespace, seconds)
-    down = _timed(lambda: _scaled(cluster, namespace, 0), 0, cluster, namespace, seconds)
-    end = time.monotonic() + 60
-    while (left := remains(cluster, namespace)) and time.monotonic() < end:
-        pass  # the garbage collector of the cluster takes its time
-    return Round(robots, up, down, left, operator_megabytes())
+    target = (ROBOT_FLEETS, FLEET)
+    up, up_cpu = _scaled(cluster, target, namespace, robots, seconds)
+    down, down_cpu = _scaled(cluster, target, namespace, 0, seconds)
+    left, end = remains(cluster, namespace), time.monotonic() + 60
+    while left and time.monotonic() < end:
+        # the garbage collector of the cluster takes its time
+        cluster.try_kubectl("wait", "--for=delete", *left, "-n", namespace, "--timeout=60s")
+        left = remains(cluster, namespace)
+    return Round(robots, up, down, left, up_cpu, down_cpu, operator_megabytes())
 
 
-def _timed(scale: Callable[[], None], count: int, cluster: Cluster, namespace: str, seconds: float) -> float:
-    began = time.monotonic()
-    scale()
-    while not _is(cluster, namespace, count):
-        if time.monotonic() - began > seconds:
-            raise AssertionError(f"not {count} robots within {seconds} s: {_status(cluster, namespace)}")
-    return round(time.monotonic() - began, 2)
+def _scaled(
+    cluster: Cluster, target: tuple[Resource, str], namespace: str, count: int, seconds: float
+) -> tuple[float, float]:
+    """How long it took until so many were ready, and how much CPU."""
+    resource, name = target
+    began, cpu = time.monotonic(), cpu_seconds(cluster)
+    cluster.kubectl("scale", resource.plural, name, f"--replicas={count}", "-n", namespace)
+    asyncio.run(_seen(cluster, target, namespace, count, seconds))
+    return round(time.monotonic() - began, 2), round(cpu_seconds(cluster) - cpu, 1)
 
 
-def _scaled(cluster: Cluster, namespace: str, count: int) -> None:
-    cluster.kubectl("scale", "robotfleet", FLEET, f"--replicas={count}", "-n", namespace)
+async def _seen(cluster: Cluster, target: tuple[Resource, str], namespace: str, count: int, seconds: float) -> None:
+    """By a watch: asking again and again would take the CPU that is measured."""
+    resource, name = target
+    status: Body = {}
+    one = {"fieldSelector": f"metadata.name={name}"}
+    try:
+        async with asyncio.timeout(seconds), await Client.connect(cluster.kubeconfig) as client:
+            listing = await client.list_all(resource, namespace, **one)
+            if _is(listing.items[0], count):
+                return
+            async for _, body in client.watch(resource, listing.resource_version, namespace, **one):
+                status = body.get("status", {})
+                if _is(body, count):
+                    return
+    except TimeoutError:
+        raise AssertionError(f"not {count} of {name} within {seconds} s: {status}") from None
 
 
-def _is(cluster: Cluster, namespace: str, count: int) -> bool:
-    status = _status(cluster, namespace)
-    counts = (status.get("desired"), status.get("replicas"), status.get("readyReplicas"))
-    return counts == (count, count, count)
-
-
-def _status(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    body = json.loads(cluster.kubectl("get", "robotfleet", FLEET, "-n", namespace, "-o", "json"))
-    return dict(body.get("status", {}))
+def _is(body: Body, count: int) -> bool:
+    status = body.get("status", {})
+    seen = status.get("observedGeneration", 0) >= body["metadata"]["generation"]
+    counts = (status.get("replicas", 0), status.get("readyReplicas", 0), status.get("desired", count))
+    return seen and counts == (count, count, count)
 
 
 def remains(cluster: Cluster, namespace: str = "default") -> tuple[str, ...]:
@@ -91,12 +118,67 @@ def remains(cluster: Cluster, namespace: str = "default") -> tuple[str, ...]:
     return (*robots, *(name for name in text.split() if f"/robot-{FLEET}-" in name))
 
 
+def deployment_up_and_down(cluster: Cluster, pods: int, seconds: float = 300) -> dict[str, float]:
+    """The peer: Kubernetes' own fleet of pods in which nothing works."""
+    labels = {"app": "peer"}
+    container = {"name": "peer", "image": "peer", "resources": {}}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container], "terminationGracePeriodSeconds": 0}}
+    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "peer"}, "spec": spec}
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(body))
+    up, up_cpu = _scaled(cluster, (DEPLOYMENTS, "peer"), "default", pods, seconds)
+    down, _ = _scaled(cluster, (DEPLOYMENTS, "peer"), "default", 0, seconds)
+    cluster.kubectl("delete", "deployment", "peer")
+    return {"up_seconds": up, "down_seconds": down, "up_cpu_seconds": up_cpu}
+
+
+async def raw_creates_per_second(cluster: Cluster, count: int = 1000) -> float:
+    """How fast this API server takes small objects from one client."""
+    room = asyncio.Semaphore(IN_FLIGHT)
+    async with await Client.connect(cluster.kubeconfig) as client:
+
+        async def create(number: int) -> None:
+            async with room:
+                await client.create(CONFIG_MAPS, "default", {"metadata": {"name": f"raw-{number}"}})
+
+        began = time.monotonic()
+        await asyncio.gather(*map(create, range(count)))
+        rate = count / (time.monotonic() - began)
+        await client.request("DELETE", CONFIG_MAPS.path("default"))
+    return round(rate, 1)
+
+
+def _of_cluster(cluster: Cluster) -> list[psutil.Process]:
+    def belongs(process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(CLUSTER_MARKER) == cluster.site.paths.cluster_id
+        except psutil.Error:
+            return False
+
+    return [process for process in psutil.process_iter() if belongs(process)]
+
+
+def _sum(processes: list[psutil.Process], figure: Callable[[psutil.Process], float]) -> float:
+    total = 0.0
+    for process in processes:
+        try:
+            total += figure(process)
+        except psutil.Error:
+            continue
+    return total
+
+
+def cpu_seconds(cluster: Cluster) -> float:
+    """What all processes of the cluster have used so far."""
+    return _sum(_of_cluster(cluster), lambda process: sum(process.cpu_times()[:2]))
+
+
 def operator_megabytes() -> float:
     """Memory of the newest operator process of this user."""
     sizes = [
         (process.create_time(), process.memory_info().rss)
         for process in psutil.process_iter()
-        if any("kuberpa_operator" in word for word in _command(process))
+        if any(word.endswith("kuberpa-operator") for word in _command(process))
     ]
     return round(max(sizes, default=(0.0, 0))[1] / 1e6, 1)
 
@@ -106,6 +188,23 @@ def _command(process: psutil.Process) -> list[str]:
         return list(process.cmdline())
     except psutil.Error:
         return []
+
+
+def _say(number: int, each: Round, peer: dict[str, float]) -> None:
+    figures: dict[str, Any] = {
+        "up_seconds": each.up_seconds,
+        "down_seconds": each.down_seconds,
+        "deployment_up_seconds": peer["up_seconds"],
+        "deployment_down_seconds": peer["down_seconds"],
+        "cpu_seconds_up": each.up_cpu_seconds,
+        "cpu_seconds_down": each.down_cpu_seconds,
+        "deployment_cpu_seconds_up": peer["up_cpu_seconds"],
+        "left": len(each.left),
+        "operator_megabytes": each.operator_megabytes,
+    }
+    targets = {"up_seconds": 60, "down_seconds": 60, "left": 0, "operator_megabytes": 150}
+    goals = {f"target_{figure}": limit for figure, limit in targets.items()}
+    say(f"{each.robots} simulated robots up and down again, round {number}", **figures, **goals)
 
 
 def main() -> int:
@@ -118,20 +217,14 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="kuberpa-bench-") as folder,
         running(Path(folder), frozenset(Layer), agents="simulated") as cluster,
     ):
+        rate = asyncio.run(raw_creates_per_second(cluster))
+        say("small objects that the API server takes a second", api_server=rate)
+        peer = deployment_up_and_down(cluster, options.robots)
         create_fleet(cluster)
-        rounds = [up_and_down(cluster, options.robots) for _ in range(options.rounds)]
-    for number, each in enumerate(rounds, 1):
-        say(
-            f"{each.robots} simulated robots up and down again, round {number}",
-            up_seconds=each.up_seconds,
-            down_seconds=each.down_seconds,
-            left=len(each.left),
-            operator_megabytes=each.operator_megabytes,
-            target_up_seconds=60,
-            target_down_seconds=60,
-            target_left=0,
-            target_operator_megabytes=150,
-        )
+        rounds = []
+        for number in range(1, options.rounds + 1):
+            rounds.append(up_and_down(cluster, options.robots))
+            _say(number, rounds[-1], peer)
     return int(any(each.left for each in rounds))
 
 

@@ -52,10 +52,26 @@ def _watch(handlers: kopf.OperatorRegistry, sink: Sink, kind: str, *resource: st
         sink(kind, event["type"], event["object"])
 
 
+class NoMemory(kopf.DiffBaseStorage):
+    """Kopf compares each object with what it was. Nothing here asks for that, and a deep copy an event costs a lot."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Nothing of any object matters to kopf."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        """Nothing is remembered."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is to be remembered."""
+
+
 def tune(settings: kopf.OperatorSettings) -> None:
     """Kopf's settings: nothing dynamic, nothing posted, workers that leave soon (see docs/decisions.md)."""
     settings.scanning.disabled = True
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoMemory()
     settings.queueing.idle_timeout = 0.5
     settings.peering.standalone = True
     settings.watching.server_timeout = WATCH_SECONDS

@@ -1,12 +1,13 @@
 """Start, pause, stop and restart robots on behalf of a viewer, one or many."""
 
+import asyncio
 from typing import Any, Final
 
 from pydantic import Field
 
 from kuberpa.client import ApiError
 from kuberpa.model import Model, Name
-from kuberpa.robot import Robot
+from kuberpa.robot import Robot, RobotControl, RobotDesiredState
 from kuberpa.robot_orders import RobotAction
 from kuberpa_panel.api.access import require
 from kuberpa_panel.api.context import Context
@@ -15,7 +16,9 @@ from kuberpa_panel.api.problems import Problem, from_api_error
 from kuberpa_panel.api.robots import RobotRow, row_of
 from kuberpa_panel.api.viewer import Viewer
 
-MANY: Final = 500
+MANY: Final = 1000
+AT_ONCE: Final = 16
+"""Robots that are asked at a time."""
 
 
 class RobotOrder(Model):
@@ -50,6 +53,26 @@ class Answer(Model):
     name: str
     robot: RobotRow | None = None
     error: str = ""
+    desired_state_before: RobotDesiredState | None = None
+    control_before: RobotControl | None = None
+
+    @property
+    def undo(self) -> RobotAction | None:
+        """What asks for how it was before; None: it was so already, or it cannot be brought back."""
+        if self.robot is None or self.desired_state_before is None:
+            return None
+        if self.robot.desired_state != self.desired_state_before:
+            return _BACK_TO[self.desired_state_before]
+        if self.robot.control != self.control_before:
+            return RobotAction.MANUAL if self.control_before is RobotControl.MANUAL else RobotAction.AUTO
+        return None
+
+
+_BACK_TO: Final = {
+    RobotDesiredState.RUNNING: RobotAction.START,
+    RobotDesiredState.PAUSED: RobotAction.PAUSE,
+    RobotDesiredState.STOPPED: RobotAction.STOP,
+}
 
 
 async def order(  # noqa: PLR0913, PLR0917  who, where, and what
@@ -73,14 +96,21 @@ async def order(  # noqa: PLR0913, PLR0917  who, where, and what
 
 async def order_many(context: Context, viewer: Viewer, wanted: ManyRobots) -> tuple[Answer, ...]:
     """Ask it of each of them, as far as the viewer may; one that is refused does not keep the others from it."""
-    answers = []
-    for place in dict.fromkeys((each.namespace, each.name) for each in wanted.robots):
-        known: dict[str, Any] = {"namespace": place[0], "name": place[1]}
-        try:
-            for right in control_rights(*place):
-                await require(context.services.access, viewer.user, right)
-            robot = await order(context, viewer, *place, wanted.action, wanted)
-            answers.append(Answer(**known, robot=row_of(robot)))
-        except Problem as problem:
-            answers.append(Answer(**known, error=problem.detail or problem.title))
-    return tuple(answers)
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(namespace: str, name: str) -> Answer:
+        known: dict[str, Any] = {"namespace": namespace, "name": name}
+        async with room:
+            try:
+                for right in control_rights(namespace, name):
+                    await require(context.services.access, viewer.user, right)
+                before = context.services.cache.robots.get(namespace, name)
+                robot = await order(context, viewer, namespace, name, wanted.action, wanted)
+            except Problem as problem:
+                return Answer(**known, error=problem.detail or problem.title)
+        if before is not None and before.metadata.uid == robot.metadata.uid:
+            known |= {"desired_state_before": before.spec.desired_state, "control_before": before.spec.control}
+        return Answer(**known, robot=row_of(robot))
+
+    places = dict.fromkeys((each.namespace, each.name) for each in wanted.robots)
+    return tuple(await asyncio.gather(*(ask(*place) for place in places)))

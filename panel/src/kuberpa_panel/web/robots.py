@@ -16,7 +16,7 @@ from kuberpa_panel.api.browse import list_activities
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import Allowed, MayControl, SignedIn, Visible, guarded, may_control
 from kuberpa_panel.api.orders import ManyRobots, RobotOrder
-from kuberpa_panel.api.problems import ConflictProblem, Right
+from kuberpa_panel.api.problems import Right
 from kuberpa_panel.api.robots import RobotQuery
 from kuberpa_panel.api.routes import find_robot
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
@@ -27,8 +27,6 @@ from kuberpa_panel.web.render import common, fragment, page
 router = APIRouter(include_in_schema=False)
 LIST: Final = Visible("list", "robots")
 GET: Final = Allowed("get", "robots")
-NAMED: Final = 10
-"""Robots named in a refusal."""
 Tab = Literal["activities", "definitions", "packages", "yaml"]
 COLUMNS: Final = (
     ("name", "Name"),
@@ -129,14 +127,16 @@ async def order_robots(
     robot: Annotated[list[str], Form(min_length=1, max_length=orders.MANY)],
     force: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Ask the same of the robots that were chosen in the list, and say which refused."""
+    """Ask the same of the robots that were chosen in the list; a page with what became of it for each."""
     places = [{"namespace": place.partition("/")[0], "name": place.partition("/")[2]} for place in robot]
     wanted = ManyRobots.of({"action": action, "force": force, "robots": places})
     answers = await orders.order_many(context_of(request), viewer, wanted)
-    if refused := [answer for answer in answers if answer.error]:
-        named = "; ".join(f"{answer.namespace}/{answer.name}: {answer.error}" for answer in refused[:NAMED])
-        raise ConflictProblem(f"{len(refused)} of {len(answers)} robots refused. {named}")
-    return RedirectResponse("/robots", 303)
+    undo: dict[RobotAction, list[str]] = {}
+    for answer in answers:
+        if (back := answer.undo) is not None:
+            undo.setdefault(back, []).append(f"{answer.namespace}/{answer.name}")
+    values: dict[str, Any] = {"refused": [a for a in answers if a.error], "asked": [a for a in answers if a.robot]}
+    return await page(request, viewer, "robots/ordered.html", wanted=wanted, undo=undo, **values)
 
 
 @router.post("/robots/{namespace}/{name}/{action}")
