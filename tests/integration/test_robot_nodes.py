@@ -20,7 +20,7 @@ HEED = 'while ! test -e "$KUBERPA_STOP_FILE"; do sleep 0.05; done; echo "ends at
 @pytest.fixture(scope="module")
 def office(stack: Cluster) -> Iterator[Office]:
     with opened(stack, "nodes") as office:
-        office.robot("clerk")
+        office.robot("clerk", {"stop": {"gracePeriodSeconds": 2}})
         yield office
 
 

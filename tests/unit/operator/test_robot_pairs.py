@@ -3,9 +3,9 @@
 The expected phases are written out here, by hand: the table of kuberpa.robot_lifecycle must not be its own witness.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from tests.support.operator import RESOURCES, Simulation
@@ -17,7 +17,7 @@ from kuberpa.reasons import Reason
 NAMESPACE: Final = "default"
 ROBOT: Final = "invoices"
 PROGRAM: Final = {"command": ["serve"], "crashLoop": {"limit": 1, "windowSeconds": 600}}
-Step = Callable[[Simulation], Awaitable[None]]
+Step = Callable[[Simulation], Coroutine[Any, Any, None]]
 
 
 async def pod(sim: Simulation) -> dict[str, object] | None:
@@ -202,8 +202,16 @@ async def test_every_change_leaves_events_and_its_duration(real: Simulation, wis
     if not changed:
         return
     assert sum(measured) >= 1, (to, how)
-    begin = {run: {"RobotStarting", "RobotResuming"}, pause: {"RobotPausing"}, restart: {"RobotRestarting"}}
-    end = {run: {"RobotReady", "RobotResuming"}, pause: {"RobotPaused"}, restart: {"RobotRestarted"}}
+    begin: dict[Step, set[str]] = {
+        run: {"RobotStarting", "RobotResuming"},
+        pause: {"RobotPausing"},
+        restart: {"RobotRestarting"},
+    }
+    end: dict[Step, set[str]] = {
+        run: {"RobotReady", "RobotResuming"},
+        pause: {"RobotPaused"},
+        restart: {"RobotRestarted"},
+    }
     assert said & begin.get(wish, {"RobotStopping"})
     assert said & end.get(wish, {"RobotStopped"})
 
