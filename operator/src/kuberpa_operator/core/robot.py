@@ -77,10 +77,10 @@ def decide(s: Snapshot) -> Decision:
     transition = _reached(s, phase)
     ready = view.rule in READY_RULES and not s.outdated
     protecting, protected, look_at = protection(s)
-    program = plan(s.robot, s.programs, s.goal, s.now, ready=ready, working=s.running > 0)
     if view.rule == CREATING and view.effects and not protecting:
         # all that there is to say is said together with the UID of the pod, once that exists
         return Decision(view.reason, view.message, effects=view.effects, rule=view.rule)
+    program = plan(s.robot, s.programs, s.goal, s.now, ready=ready, working=s.running > 0)
     counts_at, step_at = _counts_due(s, view), _step_due(s, view)
     kept = _kept(former, counts_at, step_at, s.now)
     status = former.model_copy(
@@ -97,21 +97,10 @@ def decide(s: Snapshot) -> Decision:
         }
         | kept
     )
-    return Decision(
-        view.reason,
-        view.message,
-        status,
-        (
-            *_begun(s, transition),
-            *view.effects,
-            *protecting,
-            *program.effects,
-            *_ready_change(s, view),
-            *_ended(s, transition),
-        ),
-        earliest(view.wake_at, program.wake_at, look_at, *((counts_at, step_at) if kept else ())),
-        rule=view.rule,
-    )
+    begun, ended = _begun(s, transition), (*_ready_change(s, view), *_ended(s, transition))
+    effects = (*begun, *view.effects, *protecting, *program.effects, *ended)
+    wake_at = earliest(view.wake_at, program.wake_at, look_at, *((counts_at, step_at) if kept else ()))
+    return Decision(view.reason, view.message, status, effects, wake_at, rule=view.rule)
 
 
 def _kept(former: RobotStatus, counts_at: datetime | None, step_at: datetime | None, now: datetime) -> dict[str, Any]:
