@@ -10,6 +10,7 @@ from kuberpa.activity import FINAL_PHASES, ActivityItemSpec, ActivityPhase
 from kuberpa.cel_rule import Rule, exactly_one_of, name_at_most, unchanged
 from kuberpa.dates import SPAN_PATTERN, TIME_PATTERN
 from kuberpa.fleet import FLEET_NAME_MAX
+from kuberpa.gsettings import SETTINGS_NAME
 from kuberpa.lifecycle import TRANSITIONS
 from kuberpa.names import ROBOT_NAME_MAX
 from kuberpa.workqueue import QUEUE_NAME_MAX
@@ -326,6 +327,24 @@ RULES["Calendar"] = {
     ),
 }
 
+RULES["GSettings"] = {
+    "": (
+        name_at_most(ROBOT_NAME_MAX),
+        Rule(
+            rule=f"!has(self.spec.settings) || self.metadata.name == '{SETTINGS_NAME}'",
+            message=f"belongs into the GSettings named {SETTINGS_NAME} of kuberpa's own namespace; here only custom",
+            field="spec.settings",
+        ),
+    ),
+    "spec.settings.panel.sessions": (
+        Rule(
+            rule="self.?idleMinutes.orValue(120) <= self.?maxMinutes.orValue(720)",
+            message="must be at most maxMinutes",
+            field="idleMinutes",
+        ),
+    ),
+}
+
 
 def _pattern(pattern: str, message: str, *, forbids: bool = False) -> tuple[str, Rule]:
     return pattern, Rule(rule=f"self.matches(r'{pattern}')", message=message, forbids=forbids)
@@ -350,6 +369,10 @@ PATTERNS: Final = dict(
         _pattern(
             r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
             "must consist of lower-case letters, digits and dashes, first and last a letter or digit",
+        ),
+        _pattern(
+            r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$",
+            "must be the name of a time zone, for example Europe/Moscow or UTC",
         ),
         _pattern(TIME_PATTERN, "must be a time of day from 00:00 to 24:00, for example '08:00' (in quotes)"),
         _pattern(

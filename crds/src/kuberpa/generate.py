@@ -79,7 +79,7 @@ def _version(kind: Kind) -> dict[str, Any]:
         "name": VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        **({"subresources": {"status": {}}} if _has_status(kind) else {}),
         "schema": {"openAPIV3Schema": schema(kind)},
         "additionalPrinterColumns": [column.to_json() for column in kind.columns],
     }
@@ -102,7 +102,7 @@ def schema(kind: Kind) -> Schema:
             "kind": {"type": "string", "description": kind.name},
             "metadata": {"type": "object"},
             "spec": _section(kind, "spec"),
-            "status": _section(kind, "status"),
+            **({"status": _section(kind, "status")} if _has_status(kind) else {}),
         },
     }
     for _, part in walk(root):
@@ -110,6 +110,11 @@ def schema(kind: Kind) -> Schema:
     for path, rules in RULES[kind.name].items():
         at(root, path).setdefault("x-kubernetes-validations", []).extend(rule.to_json() for rule in rules)
     return root
+
+
+def _has_status(kind: Kind) -> bool:
+    """Whether there is anything to observe about its objects."""
+    return "status" in kind.model.model_fields
 
 
 def _section(kind: Kind, name: str) -> Schema:

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 from kuberpa.activity import ActivityItem
 from kuberpa.calendar import Calendar
 from kuberpa.fleet import RobotFleet
+from kuberpa.gsettings import GSettings
 from kuberpa.model import Model
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
@@ -164,6 +165,18 @@ KINDS: Final = (
             Column("Country", ".spec.holidays.country", "Country whose holidays count.", wide=True),
             Column("Extends", ".spec.extends", "Calendar that it starts from.", wide=True),
             Column("Message", '.status.conditions[?(@.type=="Ready")].message', "What is wrong with it.", wide=True),
+        ),
+    ),
+    Kind(
+        model=GSettings,
+        plural="gsettings",
+        short_name="rgs",
+        columns=(
+            Column("Operator log", ".spec.settings.operator.logLevel", "From which level on the operator logs."),
+            Column("Panel log", ".spec.settings.panel.logLevel", "From which level on the panel logs."),
+            Column("Days", ".spec.settings.retention.activityDays", "Days for which activities are kept.", "integer"),
+            Column("Changed by", r".metadata.annotations.kuberpa\.dev/changed-by", "User who changed it last."),
+            _AGE,
         ),
     ),
 )

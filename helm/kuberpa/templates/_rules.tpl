@@ -31,6 +31,9 @@
 {{- end }}
 
 {{- define "kuberpa.operatorLeaseRules" -}}
+- apiGroups: [kuberpa.dev]  # the settings that count are in its own namespace
+  resources: [gsettings]
+  verbs: [list, watch]
 - apiGroups: [coordination.k8s.io]  # its own, and those of the panel's replicas
   resources: [leases]
   verbs: [get, list, watch, create, update]
@@ -49,6 +52,9 @@
 - apiGroups: [kuberpa.dev]
   resources: [robotfleets, calendars]
   verbs: [list, watch]
+- apiGroups: [kuberpa.dev]
+  resources: [gsettings]  # create, update: changes for its own users
+  verbs: [list, watch, create, update]
 - apiGroups: [kuberpa.dev]
   resources: [robotfleets/scale]
   verbs: [patch]
@@ -73,6 +79,11 @@
 {{- end }}
 
 {{- define "kuberpa.panelLeaseRules" -}}
+{{- if .Values.watchNamespaces }}
+- apiGroups: [kuberpa.dev]  # its own namespace need not be among those that it serves
+  resources: [gsettings]
+  verbs: [list, watch, create, update]
+{{- end }}
 - apiGroups: [coordination.k8s.io]  # its own, by the name of the replica
   resources: [leases]
   verbs: [create, patch, delete]

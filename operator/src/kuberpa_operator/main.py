@@ -22,6 +22,7 @@ from kubernetes.aio.client import Configuration
 from kubernetes.config.config_exception import ConfigException
 
 from kuberpa.client import ApiError, Cluster
+from kuberpa.gsettings import Settings as Tuning
 from kuberpa_operator import handlers, logs
 from kuberpa_operator.adapters.clock import SystemClock
 from kuberpa_operator.adapters.cluster import FencedCluster
@@ -30,6 +31,7 @@ from kuberpa_operator.adapters.events import Recorder
 from kuberpa_operator.adapters.metrics import Metrics
 from kuberpa_operator.adapters.panels import PanelBook, watch_panels
 from kuberpa_operator.adapters.server import serve
+from kuberpa_operator.adapters.tuning import watch_settings
 from kuberpa_operator.core.dispatch import Dispatcher
 from kuberpa_operator.core.pod import PodSettings
 from kuberpa_operator.core.presence import Presence
@@ -117,6 +119,7 @@ class Operator:
                     ("relister", self.relister.run()),
                     ("ticker", self._tick()),
                     ("panels", self._follow_panels()),
+                    ("settings", self._follow_settings()),
                     ("elector", self.elector.run()),
                     ("elector guard", self.elector.guard()),
                 )
@@ -217,6 +220,20 @@ class Operator:
             except ApiError as error:
                 log.warning("the panel's Leases cannot be read: %s", error)
             await asyncio.sleep(1)
+
+    async def _follow_settings(self) -> None:
+        while True:
+            try:
+                await watch_settings(self.cluster, self.settings.namespace, self._tune)
+            except ApiError as error:
+                log.warning("the settings cannot be read: %s", error)
+            await asyncio.sleep(1)
+
+    def _tune(self, settings: Tuning) -> None:
+        wanted = settings.operator
+        self.router.max_finished = wanted.max_finished_activities
+        self.relister.every = float(wanted.relist_seconds)
+        logging.getLogger().setLevel(str(wanted.log_level or self.settings.log_level))
 
     def _unhealthy(self) -> str | None:
         ended = [task.get_name() for task in self.loops if task.done()]

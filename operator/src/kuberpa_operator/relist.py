@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,13 +19,15 @@ from kuberpa.client import (
     NotFoundError,
     Resource,
 )
+from kuberpa.gsettings import Settings
 from kuberpa.names import LABEL_ROBOT
 from kuberpa_operator.adapters.api import Api
 from kuberpa_operator.adapters.metrics import Metrics
 from kuberpa_operator.adapters.panels import SELECTOR, PanelBook
 from kuberpa_operator.routing import Router
 
-EVERY: Final = 300.0
+LOOK: Final = 15.0
+"""How soon another interval counts."""
 BREATH: Final = 20
 """Objects read before others may run."""
 SETTLE: Final = 1.0
@@ -51,6 +54,8 @@ class Relister:
     metrics: Metrics
     own_namespace: str
     namespaces: tuple[str, ...]
+    every: float = float(Settings().operator.relist_seconds)
+    """Seconds between lists of everything."""
     _wanted: set[str] = field(default_factory=set)
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -99,15 +104,17 @@ class Relister:
                 return
 
     async def run(self) -> None:
-        """List kinds that were asked for, and all of them every five minutes, for ever."""
+        """List kinds that were asked for, and all of them every `every` seconds, for ever."""
         loop = asyncio.get_running_loop()
-        due = loop.time() + EVERY
+        listed = loop.time()
         while True:
-            try:
-                await asyncio.wait_for(self._asked.wait(), max(due - loop.time(), 0.0))
-            except TimeoutError:
-                due = loop.time() + EVERY
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), LOOK)
+            if loop.time() - listed >= self.every:
+                listed = loop.time()
                 self._wanted |= KINDS.keys()
+            if not self._wanted:
+                continue
             await asyncio.sleep(SETTLE)
             self._asked.clear()
             wanted, self._wanted = self._wanted, set()

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from kuberpa.activity import ON_ROBOT_PHASES, ActivityItem, ActivityPhase
+from kuberpa.gsettings import Settings
 from kuberpa.robot import Robot
 from kuberpa_operator.adapters.api import Body
 from kuberpa_operator.core import activity, robot
@@ -26,8 +27,6 @@ MEMBERS_SETTLE: Final = timedelta(seconds=0.3)
 """A RobotFleet looks at what its members do at most this often."""
 BREATH: Final = 100
 """Objects routed before others may run."""
-MAX_FINISHED: Final = 5000
-"""Finished and archived items that may stay resident; etcd is no history store."""
 DECIDED: Final[tuple[Kind, ...]] = ("Robot", "ActivityItem", "Calendar", "Schedule", "WorkQueue", "RobotFleet")
 WorkKey = tuple[Kind, str]
 """Kind and UID."""
@@ -44,6 +43,8 @@ class Router:
     """Whether changes are routed to dispatcher and queue."""
     deciding: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while keys may be worked on: not before everything has been routed once."""
+    max_finished: int = Settings().operator.max_finished_activities
+    """Finished and archived items that may stay resident; etcd is no history store."""
     _fresh: frozenset[str] = frozenset()
     _offered_at: dict[str, float] = field(default_factory=dict)
 
@@ -308,15 +309,15 @@ class Router:
         self._pause_without_archive()
 
     def trim(self) -> None:
-        """Mark the oldest of the finished items for deletion when more than MAX_FINISHED are resident."""
+        """Mark the oldest of the finished items for deletion when more than max_finished are resident."""
         finished = [
             (item.status.archived_at, uid)
             for uid, item in self.gatherer.world.items
             if item.status.is_final and item.status.archived_at is not None
         ]
-        if len(finished) <= MAX_FINISHED:
+        if len(finished) <= self.max_finished:
             return
-        for _, uid in sorted(finished)[: len(finished) - MAX_FINISHED]:
+        for _, uid in sorted(finished)[: len(finished) - self.max_finished]:
             self.gatherer.surplus.add(uid)
             self.queue.add(("ActivityItem", uid), patient=True)
 

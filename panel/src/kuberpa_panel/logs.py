@@ -19,7 +19,13 @@ def configure(level: str) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+    set_level(level)
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+
+
+def set_level(level: str) -> None:
+    """From which level on to log."""
+    logging.getLogger().setLevel(level)
     # at DEBUG uvicorn and websockets write handshakes with their headers, and with them bearer tokens
     for name in ("uvicorn.error", "websockets"):
         logging.getLogger(name).setLevel(max(logging.getLogger().level, logging.INFO))
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)

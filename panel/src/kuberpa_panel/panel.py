@@ -21,7 +21,9 @@ from kuberpa_panel.database import reads
 from kuberpa_panel.database.notifications import Notifications
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.firings import FiringHistory
+from kuberpa_panel.gsettings.service import GSettingsService
 from kuberpa_panel.handover import HandOver
+from kuberpa_panel.housekeeping import Housekeeping
 from kuberpa_panel.queues.keeper import Keeper
 from kuberpa_panel.queues.projection import Projection
 from kuberpa_panel.queues.service import QueueService
@@ -30,6 +32,7 @@ from kuberpa_panel.replica import ReplicaLease
 from kuberpa_panel.services import Services, build
 from kuberpa_panel.services.access import Access
 from kuberpa_panel.settings import Settings
+from kuberpa_panel.tuning import Tuning
 from kuberpa_panel.watch import WatchCache
 
 log = logging.getLogger(__name__)
@@ -66,12 +69,13 @@ class Panel:
 async def running(settings: Settings) -> AsyncIterator[Panel]:  # length: one line a part
     """Start every part; none of them waits for the database or the API server to be there."""
     async with await Cluster.connect(settings.kubeconfig) as cluster:
-        cache = WatchCache(cluster, settings.watch_namespaces)
+        cache = WatchCache(cluster, settings.watch_namespaces, settings.namespace)
         database = Database(settings.database_url)
         notifications = Notifications(database)
         access = Access(cluster)
         queue_rows = Database(settings.database_url, tuning=QUEUE_TUNING)
         queues = QueueService(access, cache, queue_rows, Vault(settings.queue_keys_dir))
+        gsettings = GSettingsService(access, cluster, cache, database, settings.namespace)
         ingest = Ingest(database)
         lease = ReplicaLease(cluster, settings.namespace, settings.replica)
         hub = Hub(cluster, cache, lease.name)
@@ -89,6 +93,8 @@ async def running(settings: Settings) -> AsyncIterator[Panel]:  # length: one li
             "sweep": hub.sweep,
             "archive": ArchiveLoop(cluster, cache, database, ingest).run,
             "firings": FiringHistory(cluster, cache, database, HandOver(cluster, queues)).run,
+            "settings": Tuning(cache, gsettings.settings, settings.log_level).run,
+            "retention": Housekeeping(database, gsettings.settings).run,
             "queue rows": queue_rows.run,
             "queue bell": queues.bell.run,
             "queue rules": queues.run,
@@ -96,7 +102,7 @@ async def running(settings: Settings) -> AsyncIterator[Panel]:  # length: one li
         }
         tasks = [asyncio.create_task(_keep(name, loop), name=name) for name, loop in loops.items()]
         try:
-            services = build(access, cluster, cache, database, notifications, queues)
+            services = build(access, cluster, cache, database, notifications, queues, gsettings)
             yield Panel(settings, cluster, cache, database, notifications, hub, endpoint, services)
         finally:
             hub.close_all()

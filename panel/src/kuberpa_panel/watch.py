@@ -19,6 +19,7 @@ from kuberpa.calendar import Calendar
 from kuberpa.client import (
     ACTIVITY_ITEMS,
     CALENDARS,
+    GSETTINGS,
     ROBOT_FLEETS,
     ROBOTS,
     SCHEDULES,
@@ -30,6 +31,7 @@ from kuberpa.client import (
     Resource,
 )
 from kuberpa.fleet import RobotFleet
+from kuberpa.gsettings import GSettings
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 RELIST_SECONDS: Final = 300.0
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-T = TypeVar("T", Robot, RobotFleet, ActivityItem, Schedule, WorkQueue, Calendar)
+T = TypeVar("T", Robot, RobotFleet, ActivityItem, Schedule, WorkQueue, Calendar, GSettings)
 
 
 class Change(NamedTuple):
@@ -157,7 +159,8 @@ class _Scope:
 class WatchCache:
     """Robots, activity items, schedules, work queues and calendars as the API server has them now."""
 
-    def __init__(self, cluster: Cluster, namespaces: Sequence[str] = ()) -> None:
+    def __init__(self, cluster: Cluster, namespaces: Sequence[str] = (), own: str = "") -> None:
+        """`own`: kuberpa's own namespace, whose GSettings are watched too when others are served."""
         self._cluster = cluster
         self._subscriptions: set[Subscription] = set()
         self._by_holder: dict[str, set[str]] = defaultdict(set)
@@ -173,6 +176,9 @@ class WatchCache:
             for store in (self.robots, self.items, self.schedules, self.queues, self.calendars, self.fleets)
             for namespace in (namespaces or (None,))
         ]
+        self.gsettings = Store(GSETTINGS, GSettings, self._publish)
+        everywhere = dict.fromkeys((*namespaces, own)) if namespaces and own else namespaces or (None,)
+        self._scopes += [_Scope(self.gsettings, namespace) for namespace in everywhere]
 
     @property
     def synced(self) -> bool:

@@ -14,6 +14,7 @@ from kuberpa.schema import LIST_TYPE, PRESERVE, structural, walk
 
 REPOSITORY = Path(__file__).parents[3]
 FREE_FORM = {
+    "spec.custom",
     *(f"spec.trigger.activity.input{tail}" for tail in ("", ".args[]", ".kwargs")),
     "spec.input",
     "spec.input.args[]",
@@ -130,6 +131,7 @@ def test_the_schema_defaults_what_the_model_defaults(kind: Kind) -> None:
             "action": {"activity": {"spec": {"robotRef": {"name": "r"}, "def": "os.command"}}},
         },
         "WorkQueue": {},
+        "GSettings": {},
         "RobotFleet": {
             "selector": {"matchLabels": {"team": "x"}},
             "template": {"metadata": {"labels": {"team": "x"}}, "spec": {"runtime": {"linuxPod": {}}}},
@@ -192,6 +194,7 @@ def test_the_kind_is_found_by_its_category_and_short_name(kind: Kind) -> None:
         "schedules": "sched",
         "calendars": "cal",
         "workqueues": "wq",
+        "gsettings": "rgs",
     }
     assert known[kind.plural] in {
         names["singular"],

@@ -296,8 +296,8 @@ async def test_a_finished_item_goes_after_its_ttl_but_never_before_it_is_archive
     assert await sim.names("activityitems") == []
 
 
-async def test_only_so_many_finished_items_stay(sim: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kuberpa_operator.routing.MAX_FINISHED", 2)
+async def test_only_so_many_finished_items_stay(sim: Simulation) -> None:
+    sim.router.max_finished = 2
     await sim.robot("invoices")
     for name in ("a", "b", "c", "d"):
         await sim.item(name, ttlSecondsAfterFinished=100000)

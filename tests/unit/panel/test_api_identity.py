@@ -1,14 +1,16 @@
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from starlette.requests import Request
 
+from kuberpa.gsettings import Sessions as Lifetimes
 from kuberpa_panel.api import csrf
 from kuberpa_panel.api.identity import expiry, refusal, short_name
 from kuberpa_panel.api.problems import ForbiddenProblem, Right, forbidden
-from kuberpa_panel.api.sessions import IDLE, Session, Sessions
+from kuberpa_panel.api.sessions import Session, Sessions
 from kuberpa_panel.api.throttle import Throttle
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.services.access import User
@@ -58,10 +60,16 @@ def test_a_token_without_a_readable_end_has_none(token: str) -> None:
 
 @pytest.mark.parametrize(
     ("passed", "over"),
-    [(timedelta(0), False), (IDLE - timedelta(seconds=1), False), (IDLE, True), (timedelta(hours=12), True)],
+    [(timedelta(0), False), (timedelta(minutes=119), False), (timedelta(hours=2), True), (timedelta(hours=12), True)],
 )
 def test_a_session_ends_when_idle_or_old(passed: timedelta, over: bool) -> None:
-    assert SESSION.is_over(AT + passed) is over
+    assert SESSION.is_over(AT + passed, Lifetimes()) is over
+
+
+def test_a_shorter_lifetime_ends_sessions_that_are_open() -> None:
+    assert SESSION.is_over(AT + timedelta(minutes=6), Lifetimes(idle_minutes=5, max_minutes=60))
+    seen = replace(SESSION, seen_at=AT + timedelta(minutes=59))
+    assert seen.is_over(AT + timedelta(minutes=60), Lifetimes(idle_minutes=60, max_minutes=60))
 
 
 async def test_a_cookie_that_was_not_signed_here_never_reaches_the_database() -> None:

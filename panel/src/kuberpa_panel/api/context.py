@@ -23,6 +23,7 @@ def context_of(connection: HTTPConnection) -> Context:
     state = connection.app.state
     if not hasattr(state, "browser"):
         services: Services = state.services
-        state.browser = Context(services, Sessions(services.database, state.session_key))
+        lifetimes = lambda: services.gsettings.settings().panel.sessions  # noqa: E731  read at each use
+        state.browser = Context(services, Sessions(services.database, state.session_key, lifetimes))
     context: Context = state.browser
     return context

@@ -4,15 +4,15 @@ import hashlib
 import hmac
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from kuberpa.gsettings import Sessions as Lifetimes
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.services.access import User
 
-IDLE: Final = timedelta(hours=2)
-ABSOLUTE: Final = timedelta(hours=12)
 TOUCH: Final = timedelta(minutes=1)
 """How stale `seen_at` may be: not every request is worth a write."""
 
@@ -27,9 +27,10 @@ class Session:
     seen_at: datetime
     expires_at: datetime
 
-    def is_over(self, now: datetime) -> bool:
-        """Whether its idle or its absolute lifetime has passed."""
-        return now >= self.expires_at or now - self.seen_at >= IDLE
+    def is_over(self, now: datetime, lifetimes: Lifetimes) -> bool:
+        """Whether its idle or its absolute lifetime has passed; a shorter one counts for open sessions too."""
+        ends = min(self.expires_at, self.created_at + timedelta(minutes=lifetimes.max_minutes))
+        return now >= ends or now - self.seen_at >= timedelta(minutes=lifetimes.idle_minutes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,18 @@ class Sessions:
 
     database: Database
     key: bytes
+    lifetimes: Callable[[], Lifetimes] = Lifetimes
+    """As settings have them now."""
 
     async def open(self, user: User, token_ends: datetime | None, now: datetime) -> str:
         """Start a session that ends with the token that opened it at the latest. Returns the cookie's value."""
-        ends = min(now + ABSOLUTE, token_ends or now + ABSOLUTE)
+        lifetimes = self.lifetimes()
+        latest = now + timedelta(minutes=lifetimes.max_minutes)
+        idle = now - timedelta(minutes=lifetimes.idle_minutes)
+        ends = min(latest, token_ends or latest)
         secret = secrets.token_urlsafe(32)
         async with self.database.connection() as connection:
-            await connection.execute("DELETE FROM sessions WHERE expires_at < $1 OR seen_at < $2", now, now - IDLE)
+            await connection.execute("DELETE FROM sessions WHERE expires_at < $1 OR seen_at < $2", now, idle)
             await connection.execute(
                 "INSERT INTO sessions (digest, username, uid, groups, extra, created_at, seen_at, expires_at) "
                 "VALUES ($1, $2, $3, $4, $5, $6, $6, $7)",
@@ -71,7 +77,7 @@ class Sessions:
             if row is None:
                 return None
             session = _session(secret, row)
-            if session.is_over(now):
+            if session.is_over(now, self.lifetimes()):
                 await connection.execute("DELETE FROM sessions WHERE digest = $1", _digest(secret))
                 return None
             if touch and now - session.seen_at >= TOUCH:

@@ -8,6 +8,7 @@
     services.output      Output         log lines, live tail, progress
     services.access      Access         who is this token, may that user do this
     services.queues      Queues         items of work queues; asks for rights itself
+    services.gsettings   GSettingsService  the tree as a user may see it, settings, storage; changes for a user
     services.holds       Holds          pause and resume work queues on behalf of a user
 
 None of these functions checks rights but `Access` and `Queues`: the caller asks `access.authorize` first.
@@ -16,6 +17,7 @@ ArchiveUnavailableError while the database is away; CursorError and InputError f
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kuberpa.client import Cluster
 from kuberpa_panel.database.notifications import Notifications
@@ -31,6 +33,9 @@ from kuberpa_panel.services.robots import Robots
 from kuberpa_panel.services.schedules import Schedules
 from kuberpa_panel.watch import WatchCache
 
+if TYPE_CHECKING:  # it asks for rights as the API does, which is built on these services
+    from kuberpa_panel.gsettings.service import GSettingsService
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -45,6 +50,7 @@ class Services:
     access: Access
     queues: Queues
     holds: Holds
+    gsettings: "GSettingsService"
     cache: WatchCache
     """For live pages: `with services.cache.subscribe() as changes: async for batch in changes: …`."""
     database: Database
@@ -58,6 +64,7 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
     database: Database,
     notifications: Notifications,
     queues: Queues,
+    gsettings: "GSettingsService",
 ) -> Services:
     """Services over these parts."""
     return Services(
@@ -70,6 +77,7 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
         access=access,
         queues=queues,
         holds=Holds(cluster),
+        gsettings=gsettings,
         cache=cache,
         database=database,
     )

@@ -11,6 +11,7 @@ from kuberpa_panel.web import (
     adding,
     calendars,
     fleets,
+    gsettings,
     home,
     items,
     queues,
@@ -30,12 +31,26 @@ def mount(app: FastAPI) -> None:
     Needs `app.state.session_key` (32 bytes or more) at once and `app.state.services` once requests come.
     """
     app.include_router(api.queue_calls)
-    for module in (signin, home, fleets, robots, activities, run, queues, items, adding, schedules, calendars):
+    for module in (
+        signin,
+        home,
+        fleets,
+        robots,
+        activities,
+        run,
+        queues,
+        items,
+        adding,
+        schedules,
+        calendars,
+        gsettings,
+    ):
         app.include_router(module.router)
     app.include_router(api.router)
     app.include_router(api.schedule_router)
     app.include_router(api.queues)
     app.include_router(api.fleet_routes)
+    app.include_router(api.gsettings_routes)
     app.mount("/static", Static(), name="static")
     answer = install(app, render_problem)
     # the last one is the outermost

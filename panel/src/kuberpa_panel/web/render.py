@@ -52,10 +52,10 @@ def _environment() -> Environment:
 
 
 def zone_of(request: Request) -> ZoneInfo:
-    """The browser's zone, which its script keeps in a cookie; UTC until then."""
+    """The browser's zone, which its script keeps in a cookie; until then the one that settings name."""
     name = request.cookies.get("kuberpa_zone", "")
     if not _ZONE.match(name):
-        return ZoneInfo("UTC")
+        name = context_of(request).services.gsettings.settings().panel.time_zone
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -11,7 +11,6 @@ from kuberpa_panel.api.context import context_of
 from kuberpa_panel.api.guards import Public, SignedIn, guarded
 from kuberpa_panel.api.identity import expiry
 from kuberpa_panel.api.problems import Problem, SignInRequiredProblem, TooManyProblem, UnavailableProblem
-from kuberpa_panel.api.sessions import ABSOLUTE
 from kuberpa_panel.api.viewer import Viewer, cookie_name, find_viewer, throttled_identify
 from kuberpa_panel.web.render import page
 
@@ -47,7 +46,7 @@ async def sign_in(
     response.set_cookie(
         cookie_name(request),
         cookie,
-        max_age=int(ABSOLUTE.total_seconds()),
+        max_age=60 * context.sessions.lifetimes().max_minutes,
         secure=request.url.scheme == "https",
         httponly=True,
         samesite="lax",

@@ -1,0 +1,73 @@
+"""Deletes from the database what settings do not keep any longer; one replica does it, in small bites."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+from kuberpa.gsettings import Retention, Settings
+from kuberpa_panel.database.alone import alone
+from kuberpa_panel.database.pool import Database
+
+log = logging.getLogger(__name__)
+
+LOCK: Final = 0x6B756265_72706111
+LOOK_SECONDS: Final = 60.0
+BITE: Final = 500
+"""Rows of one statement: nobody waits for long, and vacuum keeps up."""
+BREATH_SECONDS: Final = 0.05
+
+_OF_ACTIVITIES: Final = (
+    "WITH old AS (DELETE FROM activities WHERE uid IN (SELECT uid FROM activities "
+    "WHERE finished_at < clock_timestamp() - $1::interval ORDER BY finished_at LIMIT $2) RETURNING uid), "
+    "lines AS (DELETE FROM log_lines USING old WHERE log_lines.uid = old.uid), "
+    "notes AS (DELETE FROM activity_progress USING old WHERE activity_progress.uid = old.uid), "
+    "attempts AS (DELETE FROM activity_attempts USING old WHERE activity_attempts.uid = old.uid) "
+    "SELECT count(*) FROM old"
+)
+_OF_FIRINGS: Final = (
+    "WITH old AS (DELETE FROM schedule_firings WHERE ctid IN (SELECT ctid FROM schedule_firings "
+    "WHERE decided_at < clock_timestamp() - $1::interval LIMIT $2) RETURNING 1) SELECT count(*) FROM old"
+)
+_OF_CHANGES: Final = (
+    "WITH old AS (DELETE FROM setting_changes WHERE id IN (SELECT id FROM setting_changes "
+    "WHERE at < clock_timestamp() - $1::interval ORDER BY at LIMIT $2) RETURNING 1) SELECT count(*) FROM old"
+)
+
+
+def due(retention: Retention) -> tuple[tuple[str, str, timedelta], ...]:
+    """What is to be deleted: a word for the log, the statement, and the age from which on."""
+    wanted = (
+        ("activities", _OF_ACTIVITIES, retention.activity_days),
+        ("firings", _OF_FIRINGS, retention.firing_days),
+        ("changes", _OF_CHANGES, retention.change_days),
+    )
+    return tuple((what, statement, timedelta(days=days)) for what, statement, days in wanted if days is not None)
+
+
+class Housekeeping:
+    """The loop of whichever replica holds the lock."""
+
+    def __init__(self, database: Database, settings: Callable[[], Settings]) -> None:
+        self._database, self._settings = database, settings
+
+    async def run(self) -> None:
+        """Keep house until cancelled."""
+        await alone(self._database, LOCK, "deletes what is kept no longer", self._keep)
+
+    async def _keep(self, connection: Any) -> None:
+        while True:
+            await self.once(connection)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def once(self, connection: Any) -> None:
+        """Delete everything that is due now."""
+        for what, statement, age in due(self._settings().retention):
+            total = 0
+            while deleted := await connection.fetchval(statement, age, BITE):
+                total += deleted
+                await asyncio.sleep(BREATH_SECONDS)
+            if total:
+                log.info("%d %s were older than %s and are deleted", total, what, age)
+        await connection.fetchval("SELECT 1", timeout=5)
