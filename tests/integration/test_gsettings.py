@@ -17,6 +17,7 @@ from tests.support.panel import PanelProcess, World, eventually
 
 from kuberpa.client import GSETTINGS, ROBOTS, InvalidError
 from kuberpa.gsettings import Settings
+from kuberpa_panel.database.pool import Database
 from kuberpa_panel.housekeeping import Housekeeping
 
 OWN = "kuberpa-system"
@@ -294,7 +295,7 @@ async def test_what_is_kept_no_longer_is_deleted(panel: PanelProcess) -> None:
             )
             await database.execute("INSERT INTO log_lines VALUES ($1, 1, 1, now(), 'stdout', 'INFO', 'x', false)", uid)
         settings = Settings.of({"retention": {"activityDays": 30}})
-        await Housekeeping(None, lambda: settings).once(database)  # type: ignore[arg-type]  the connection is given
+        await Housekeeping(Database(lambda: panel.database_url), lambda: settings).once(database)
         left = await database.fetch("SELECT uid FROM activities WHERE uid IN ('old-one', 'new-one')")
         lines = await database.fetch("SELECT uid FROM log_lines WHERE uid IN ('old-one', 'new-one')")
     finally:
