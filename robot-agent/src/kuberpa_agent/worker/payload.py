@@ -26,15 +26,20 @@ def run(job: Mapping[str, Any], channel_fd: int, load: Callable[[], list[str]]) 
     """Run the job's definition and leave the process. `load` imports the definitions, if that is still to do."""
     channel = Channel(channel_fd)
     _prepare(job, channel)
+    process = os.getpid()
     report = _attempt(job, load)
-    channel.send(report)
+    if os.getpid() == process:
+        channel.send(report)
+    elif trace := report.get("traceback"):
+        print(trace, file=sys.stderr)  # noqa: T201  a process that robot code forked: what it comes to is not the run's result
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
             continue
     # Threads and processes that are left end with the run: waiting for them could take forever.
-    os._exit(report.get("code", 0) if report["kind"] == "exit" else 0)
+    failed = report["kind"] == "error" and os.getpid() != process
+    os._exit(report.get("code", 0) if report["kind"] == "exit" else int(failed))
 
 
 def _prepare(job: Mapping[str, Any], channel: Channel) -> None:
