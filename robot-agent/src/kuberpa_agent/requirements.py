@@ -1,14 +1,17 @@
 """What a robot's `spec.packages` may say, and the fingerprint that names an installed set."""
 
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_EXAMPLE: Final = "file:///C:/packages/robot" if os.name == "nt" else "file:///opt/packages/robot"
 _SKIPPED: Final = frozenset({"__pycache__", ".git", ".venv", "build", "dist", "node_modules"})
 
 
@@ -29,7 +32,7 @@ def check(requirements: Sequence[str]) -> None:
             raise RequirementError(f"{field}: must name a package")
         path = local_path(text)
         if path is not None and not path.is_absolute():
-            raise RequirementError(f"{field}: file: needs an absolute path, e.g. file:///opt/packages/robot")
+            raise RequirementError(f"{field}: file: needs an absolute path, e.g. {_EXAMPLE}")
         if path is not None and not path.exists():
             raise RequirementError(f"{field}: there is no {path} on the robot's machine")
 
@@ -44,7 +47,10 @@ def local_path(requirement: str) -> Path | None:
     match = re.search(r"(?:^|@\s*|\s)(file:\S+)", requirement)
     if match is None:
         return None
-    return Path(unquote(urlsplit(match.group(1)).path.removeprefix("//")))
+    parts = urlsplit(match.group(1))
+    share = f"//{parts.netloc}" if os.name == "nt" and parts.netloc not in {"", "localhost"} else ""
+    # On Windows /C:/packages is C:\\packages, and a host is a file server.
+    return Path(url2pathname(share + parts.path.removeprefix("//")))
 
 
 def fingerprint(

@@ -64,6 +64,11 @@ class Run:
         return state
 
     @property
+    def is_told(self) -> bool:
+        """Whether its end has been handed out, and with it everything else."""
+        return self._finished_sent
+
+    @property
     def is_held(self) -> bool:
         """Whether it waits at a checkpoint until its robot goes on."""
         return (self.directory / rundir.HELD).exists()

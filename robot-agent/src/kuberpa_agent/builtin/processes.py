@@ -1,5 +1,6 @@
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,13 +22,13 @@ def process_list(name: str | None = None, user: str | None = None) -> list[dict[
     """
     return [
         {
-            "pid": p.info["pid"],
-            "ppid": p.info["ppid"],
-            "name": p.info["name"],
-            "user": p.info["username"],
-            "commandLine": p.info["cmdline"],
-            "memoryBytes": p.info["memory_info"].rss if p.info["memory_info"] else None,
-            "startedAt": p.info["create_time"],
+            "pid": p.pid,
+            "ppid": _ask(p, "ppid"),
+            "name": _name(p),
+            "user": _ask(p, "username"),
+            "commandLine": _ask(p, "cmdline"),
+            "memoryBytes": memory.rss if (memory := _ask(p, "memory_info")) else None,
+            "startedAt": _ask(p, "create_time"),
         }
         for p in _processes(name, user)
     ]
@@ -101,13 +102,28 @@ def process_stop(
 def _processes(name: str | None, user: str | None) -> list[Any]:
     import psutil  # noqa: PLC0415  as above
 
-    wanted = ["pid", "ppid", "name", "username", "cmdline", "memory_info", "create_time"]
     return [
         p
-        for p in psutil.process_iter(wanted)
-        if (name is None or _bare(p.info["name"] or "") == _bare(name))
-        and (user is None or (p.info["username"] or "").split("\\")[-1].lower() == user.split("\\")[-1].lower())
+        for p in psutil.process_iter()
+        if (name is None or _bare(_name(p) or "") == _bare(name))
+        and (user is None or (_ask(p, "username") or "").split("\\")[-1].lower() == user.split("\\")[-1].lower())
     ]
+
+
+def _ask(process: Any, what: str) -> Any:
+    """One fact of a process; None when it may not be seen, cannot be found out, or the process is gone."""
+    import psutil  # noqa: PLC0415  as above
+
+    with contextlib.suppress(psutil.Error, OSError):
+        return getattr(process, what)()
+    return None
+
+
+def _name(process: Any) -> str | None:
+    """Its name, or else that of the program on its command line."""
+    name: str | None = _ask(process, "name")
+    line = _ask(process, "cmdline") if name is None else None
+    return re.split(r"[\\/]", line[0])[-1] if line else name
 
 
 def _children(process: Any) -> list[Any]:

@@ -43,6 +43,7 @@ _EXTENDED_LIMIT: Final = 9
 _LIMIT_KILL_ON_JOB_CLOSE: Final = 0x2000
 _LIMIT_BREAKAWAY_OK: Final = 0x800
 _MAX_PIDS: Final = 4096
+_CTRL_BREAK_EVENT: Final = 1
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 _ntdll = ctypes.WinDLL("ntdll")
@@ -153,9 +154,11 @@ class WindowsPlatform:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def mark(self, marker: str) -> None:
-        """By the environment, which children inherit."""
+        """By the environment, which children inherit. The stop event is there before any of them can look for it."""
+        name = f"Local\\kuberpa-stop-{marker}"
         os.environ[MARKER_VARIABLE] = marker
-        os.environ[STOP_EVENT_VARIABLE] = f"Local\\kuberpa-stop-{marker}"
+        os.environ[STOP_EVENT_VARIABLE] = name
+        _kernel32.CreateEventW(None, True, False, name)  # it lasts as long as this process and those that wait for it
 
     def terminate_requested(self) -> bool:
         """Whether CTRL_BREAK came."""
@@ -194,10 +197,10 @@ class WindowsPlatform:
                     startupinfo=startup,
                     creationflags=_CREATE_SUSPENDED | subprocess.CREATE_NEW_PROCESS_GROUP,
                 )
-        except OSError:
+        except OSError as error:
             os.close(read_end)
             _close(job)
-            raise
+            raise OSError(error.errno, error.strerror, command.argv[0]) from None
         finally:
             os.close(write_end)
         process_handle = wintypes.HANDLE(int(process._handle))  # type: ignore[attr-defined]  # noqa: SLF001
@@ -230,8 +233,6 @@ class WindowsTree:
         self.pid = process.pid
         self._process = process
         self._job = job
-        self._stop_event = os.environ.get(STOP_EVENT_VARIABLE, "")
-        self._stop_handle = _kernel32.CreateEventW(None, True, False, self._stop_event) if self._stop_event else None
         self._events: queue.Queue[TreeEvent] = queue.Queue(_QUEUE_EVENTS)
         assert process.stdout is not None  # noqa: S101  both are pipes
         assert process.stderr is not None  # noqa: S101
@@ -255,9 +256,9 @@ class WindowsTree:
 
     def ask(self) -> None:
         """CTRL_BREAK to the process group, and the named event."""
-        with contextlib.suppress(OSError):
-            os.kill(self.pid, signal.CTRL_BREAK_EVENT)
-        _set_event(self._stop_event)
+        # Not os.kill: where the event cannot be sent (to a program without a console), it ends the process instead.
+        _kernel32.GenerateConsoleCtrlEvent(_CTRL_BREAK_EVENT, self.pid)
+        _set_event(os.environ.get(STOP_EVENT_VARIABLE, ""))
 
     def group_alive(self) -> bool:
         """Whether the job has a process."""
@@ -270,8 +271,6 @@ class WindowsTree:
     def close(self) -> None:
         """Close the job, which would end whatever were left."""
         _close(self._job)
-        if self._stop_handle:
-            _close(self._stop_handle)
 
     def _read(self, name: str, stream: IO[bytes]) -> None:
         with contextlib.suppress(OSError, ValueError):
