@@ -25,7 +25,7 @@ async def test_what_is_no_token_of_a_robots_present_pod_is_refused(panel: PanelP
     assert await refused(panel, altered(token, sub="system:serviceaccount:default:robot-other")) == 401
     assert await refused(panel, altered(token, exp=1)) == 401
     assert await refused(panel, await world.token(robot, audience="https://kubernetes.default.svc")) == 401
-    assert await refused(panel, token, subprotocols=None) == 400
+    assert await refused(panel, token, subprotocols=None) == 426
 
 
 async def test_a_token_of_another_account_is_refused(panel: PanelProcess, world: World) -> None:

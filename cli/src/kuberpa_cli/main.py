@@ -7,7 +7,7 @@ from kuberpa_cli.errors import KuberpaError
 from kuberpa_cli.queues import commands as queue_commands
 from kuberpa_cli.schedules import commands as schedules
 from kuberpa_cli.work import commands as work
-from kuberpa_cli.work import fleet_commands, robot_commands
+from kuberpa_cli.work import enrol_commands, fleet_commands, robot_commands
 
 app = typer.Typer(
     name="kuberpa",
@@ -19,6 +19,7 @@ cluster.register(app)
 work.register(app)
 robot_commands.register(app)
 fleet_commands.register(app)
+enrol_commands.register(app)
 schedules.register(app)
 queue_commands.register(app)
 

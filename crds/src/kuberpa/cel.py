@@ -143,13 +143,27 @@ def _template(path: str) -> dict[str, tuple[Rule, ...]]:
     }
 
 
+_MOUNTED: Final = "cannot be set with runtime.external: Secrets are mounted into pods, and it has none"
+
 _ROBOT: Final[dict[str, tuple[Rule, ...]]] = {
-    "spec.runtime": (exactly_one_of("windowsPod", "linuxPod", example="runtime: {linuxPod: {}}"),),
+    "spec.runtime": (exactly_one_of("windowsPod", "linuxPod", "external", example="runtime: {linuxPod: {}}"),),
     "spec.runtime.windowsPod": (
         Rule(
             rule="!(self.hostProcess && has(self.gmsaCredentialSpecName))",
             message="cannot be set with hostProcess: a HostProcess container has the identity of its node",
             field="gmsaCredentialSpecName",
+        ),
+    ),
+    "spec": (
+        Rule(
+            rule="!has(self.runtime.external) || !has(self.secrets) || self.secrets.size() == 0",
+            message=_MOUNTED,
+            field="secrets",
+        ),
+        Rule(
+            rule="!has(self.runtime.external) || !self.?packageIndex.?credentialsSecretRef.hasValue()",
+            message=_MOUNTED,
+            field="packageIndex",
         ),
     ),
     "spec.packages[]": (_NO_CREDENTIALS,),

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     AGENT_CONNECTED = "AgentConnected"
     AGENT_NOT_CONNECTED_YET = "AgentNotConnectedYet"
     AGENT_DISCONNECTED = "AgentDisconnected"
+    NOT_ENROLLED = "NotEnrolled"
     PANEL_UNAVAILABLE = "PanelUnavailable"
     NO_PACKAGES = "NoPackages"
     PACKAGES_INSTALLED = "PackagesInstalled"

@@ -3,6 +3,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from kuberpa.enrolment import Enrolment
 from kuberpa.meta import Condition, ObjectMeta
 from kuberpa.model import Instant, Model, Name, keyed_by
 from kuberpa.program import Program, ProgramStatus
@@ -269,7 +270,7 @@ class Transition(Model):
 
 
 class RobotStatus(Model):
-    """What a robot does. The operator writes everything but `agent`, which the panel writes."""
+    """What a robot does. The operator writes everything but `agent` and `enrolment`, which the panel writes."""
 
     observed_generation: Annotated[int, Field(ge=0, description="Generation of the spec acted upon.")] = 0
     phase: Annotated[
@@ -293,7 +294,16 @@ class RobotStatus(Model):
             "only with spec.program.",
         ),
     ] = ()
-    pod: Annotated[PodStatus | None, Field(description="The robot's present pod.")] = None
+    pod: Annotated[
+        PodStatus | None,
+        Field(
+            description="The robot's present pod; of an external robot, without a name, the agent that is enrolled, "
+            "while the robot is not stopped."
+        ),
+    ] = None
+    enrolment: Annotated[
+        Enrolment | None, Field(description="The agent that may connect, of an external robot. Written by the panel.")
+    ] = None
     agent: Annotated[AgentStatus | None, Field(description="The robot's agent, as the panel sees it.")] = None
     activities: Annotated[ActivityCounts, Field(description="Counts, at most once a second.")] = ActivityCounts()
     transition: Annotated[

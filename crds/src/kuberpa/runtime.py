@@ -79,6 +79,10 @@ class WindowsPod(PodRuntime):
     )
 
 
+class External(Model):
+    """A machine outside of the cluster, on which somebody has installed the agent."""
+
+
 class Runtime(Model):
     """Where the robot works: exactly one of the fields."""
 
@@ -95,5 +99,13 @@ class Runtime(Model):
         Field(
             description="A pod on a Linux node, for headless and web robots. It runs as an ordinary user without "
             "privileges; the node selector kubernetes.io/os: linux is implied."
+        ),
+    ] = None
+    external: Annotated[
+        External | None,
+        Field(
+            description="A machine of yours, Windows or Linux, with an agent that is installed by hand and enrols "
+            "once: kuberpa enroll ROBOT prints the command. kuberpa makes no pod for it; restarting and stopping end "
+            "what runs on it, and the agent stays connected."
         ),
     ] = None

@@ -14,7 +14,16 @@ from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
 from kuberpa_operator.adapters.clock import Clock
 from kuberpa_operator.adapters.panels import PanelBook
-from kuberpa_operator.core import activity, calendar, firing, fleet_snapshot, robot_snapshot, trigger, workqueue
+from kuberpa_operator.core import (
+    activity,
+    calendar,
+    external,
+    firing,
+    fleet_snapshot,
+    robot_snapshot,
+    trigger,
+    workqueue,
+)
 from kuberpa_operator.core.dispatch import Dispatcher, Seat
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.pod import PodSettings, render_pod
@@ -65,7 +74,7 @@ class Gatherer:
             verdict=self.dispatcher.verdict(uid),
             archive_available=not self.dispatcher.paused,
             robot_exists=self.world.robots.named(home) is not None,
-            holder_exists=status.lease.holder in self.world.pods,
+            holder_exists=status.lease.holder in self.world.pods or self._is_enrolled(home, status.lease.holder),
             agent_lost=self.presence.is_lost(home),
             firing_undecided=self._is_undecided(item),
             surplus=uid in self.surplus,
@@ -78,17 +87,24 @@ class Gatherer:
         fresh = self.panels.fresh()
         running, queued = len(self.dispatcher.held_by(key)), self.dispatcher.queued_for(key)
         now = self.clock.now()
+        server_fresh = agent is not None and agent.server in fresh
+        programs = tuple(child for child in self.world.children_of(meta.uid) if is_program(child))
+        if robot_.spec.runtime.external is None:
+            pod = self.world.pod_of(key, names.pod_name(meta.name))
+        else:
+            busy = running > 0 or any(not start.status.is_final for start in programs)
+            pod = external.place(robot_, server_fresh=server_fresh, busy=busy)
         return robot_snapshot.Snapshot(
             robot=robot_,
             now=now,
             template=self._template(robot_),
-            pod=self.world.pod_of(key, names.pod_name(meta.name)),
-            server_fresh=agent is not None and agent.server in fresh,
+            pod=pod,
+            server_fresh=server_fresh,
             panel_available=bool(fresh),
             running=running,
             working_since=next((at for _, at in self._busy_since((robot_,))), None) if running else None,
             quiet_since=self._quiet(meta.uid, now, running=running),
-            programs=tuple(child for child in self.world.children_of(meta.uid) if is_program(child)),
+            programs=programs,
             queued=queued,
             setback=self.setbacks.get(meta.uid),
             counts_changed_at=self._counts_changed_at(robot_, running, queued, now),
@@ -188,6 +204,10 @@ class Gatherer:
             self._counts_changed.pop(uid, None)
             return None
         return self._counts_changed.setdefault(uid, now)
+
+    def _is_enrolled(self, home: tuple[str, str], holder: str) -> bool:
+        robot_ = self.world.robots.named(home)
+        return robot_ is not None and robot_.status.enrolment is not None and robot_.status.enrolment.id == holder
 
     def _template(self, robot_: Robot) -> Body | None:
         uid, annotations = robot_.metadata.uid, robot_.metadata.annotations

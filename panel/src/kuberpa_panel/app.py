@@ -23,7 +23,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings) as panel:
+        async with running(settings, app.state.session_key) as panel:
             app.state.panel = panel
             app.state.services = panel.services
             yield

@@ -12,6 +12,7 @@ from kuberpa.client import Cluster
 from kuberpa_panel import metrics
 from kuberpa_panel.agents.connection import Plane
 from kuberpa_panel.agents.endpoint import AgentEndpoint
+from kuberpa_panel.agents.enrolments import Enrolments
 from kuberpa_panel.agents.hub import Hub
 from kuberpa_panel.agents.identity import Identifier
 from kuberpa_panel.agents.ingest import Ingest
@@ -54,6 +55,7 @@ class Panel:
     notifications: Notifications
     hub: Hub
     endpoint: AgentEndpoint
+    enrolments: Enrolments
     services: Services
 
     @property
@@ -66,7 +68,7 @@ class Panel:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Panel]:  # length: one line a part
+async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel]:  # length: one line a part
     """Start every part; none of them waits for the database or the API server to be there."""
     async with await Cluster.connect(settings.kubeconfig) as cluster:
         cache = WatchCache(cluster, settings.watch_namespaces, settings.namespace)
@@ -81,7 +83,8 @@ async def running(settings: Settings) -> AsyncIterator[Panel]:  # length: one li
         hub = Hub(cluster, cache, lease.name)
         reports = Reports(cluster, cache)
         plane = Plane(cache, reports, lease.name, settings.lost_after_seconds, partial(reads.holder, database), queues)
-        endpoint = AgentEndpoint(cluster, Identifier(cluster, cache), hub, ingest, plane)
+        enrolments = Enrolments(database, cluster, session_key)
+        endpoint = AgentEndpoint(cluster, Identifier(cluster, cache, enrolments.identify), hub, ingest, plane)
         database.on_change(lambda: _archive_changed(database, lease))
         loops = {
             "watch": cache.run,
@@ -103,7 +106,7 @@ async def running(settings: Settings) -> AsyncIterator[Panel]:  # length: one li
         tasks = [asyncio.create_task(_keep(name, loop), name=name) for name, loop in loops.items()]
         try:
             services = build(access, cluster, cache, database, notifications, queues, gsettings)
-            yield Panel(settings, cluster, cache, database, notifications, hub, endpoint, services)
+            yield Panel(settings, cluster, cache, database, notifications, hub, endpoint, enrolments, services)
         finally:
             hub.close_all()
             await reports.drain(DRAIN_SECONDS if database.available else 0.1)

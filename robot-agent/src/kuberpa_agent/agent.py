@@ -10,6 +10,7 @@ import logging
 import platform
 import random
 import socket as sockets
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
@@ -25,7 +26,7 @@ from kuberpa import wire
 from kuberpa.reasons import Reason
 from kuberpa_agent import errors
 from kuberpa_agent.backoff import LASTING, Cause, cause_of_close, delay
-from kuberpa_agent.connection import ConnectError, Endpoint, frame_of, open_socket, read_token, token_changed
+from kuberpa_agent.connection import ConnectError, Endpoint, frame_of, open_socket
 from kuberpa_agent.executor import CloseMode
 from kuberpa_agent.outbox import RunKey
 from kuberpa_agent.relay import QueueRelay
@@ -84,10 +85,10 @@ class Pacing:
 
 def local_facts() -> Facts:
     """Facts of the machine and the package that this process runs from."""
-    try:
-        system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
-    except OSError:
-        system = f"{platform.system()} {platform.release()} ({platform.version()})"
+    system = f"{platform.system()} {platform.release()} ({platform.version()})"
+    if sys.platform == "linux":
+        with suppress(OSError):
+            system = platform.freedesktop_os_release().get("PRETTY_NAME", system)
     return Facts(version("kuberpa-agent")[:64], sockets.gethostname()[:253], system[:128])
 
 
@@ -205,7 +206,7 @@ class Agent:
     async def _connect_once(self) -> tuple[Cause, str]:
         try:
             async with self._gate:
-                token = read_token(self._endpoint.token_file)
+                token = await self._endpoint.token()
                 socket = await open_socket(self._endpoint, token)
         except ConnectError as error:
             return error.cause, str(error)
@@ -294,7 +295,7 @@ class Agent:
                 async with asyncio.timeout(PONG_SECONDS):
                     await (await socket.ping())
                 self._in_contact()
-                if await token_changed(self._endpoint.token_file, token):
+                if await self._endpoint.is_renewed(token):
                     return Cause.RENEWAL, ""
         except TimeoutError:
             return Cause.CLOSED, f"no answer from the panel while {self._session.phase}"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,8 +32,22 @@ class Endpoint:
     """Where the panel is and how the agent identifies itself."""
 
     url: str
-    token_file: Path
+    token_file: Path | None
     ca_file: Path | None = None
+    prove: Callable[[], str] | None = None
+    """Instead of a token's file: makes the credential of one connection; may ask the panel, and raise ConnectError."""
+
+    async def token(self) -> str:
+        """The bearer token of the next connection. Raises ConnectError."""
+        if self.token_file is not None:
+            return read_token(self.token_file)
+        if self.prove is None:
+            raise ConnectError(Cause.FORBIDDEN, "this agent has neither a token nor a key")
+        return await asyncio.to_thread(self.prove)
+
+    async def is_renewed(self, token: str) -> bool:
+        """Whether there is another token than the one in use."""
+        return self.token_file is not None and await token_changed(self.token_file, token)
 
 
 class ConnectError(Exception):

@@ -34,7 +34,8 @@ class AgentSettings:
 
     panel_url: str
     """WebSocket URL, path included."""
-    token_file: Path
+    token_file: Path | None
+    """None: it proves itself by an enrolled key."""
     state_dir: Path
     ca_file: Path | None
     secrets_dir: Path | None

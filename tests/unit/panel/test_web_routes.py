@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 
 from kuberpa import wire
+from kuberpa.enrolment import CHALLENGE_PATH, ENROL_PATH
 from kuberpa_panel.api.guards import Guard, Public, SignedIn
 from kuberpa_panel.app import create_app
 from kuberpa_panel.settings import Settings
@@ -63,13 +64,13 @@ def test_every_route_has_a_check_of_rights(route: BaseRoute) -> None:
     assert route.path in UNGUARDED, f"{route.path} is neither guarded nor known to be public"
 
 
-def test_only_signing_in_is_public() -> None:
+def test_only_signing_in_and_enrolling_are_public() -> None:
     public = {
         route.path
         for route in ROUTES
         if isinstance(route, APIRoute) and any(isinstance(guard, Public) for guard in guards_of(route.dependant))
     }
-    assert public == {"/sign-in"}
+    assert public == {"/sign-in", ENROL_PATH, CHALLENGE_PATH}
 
 
 def test_the_description_of_the_api_names_every_answer() -> None:

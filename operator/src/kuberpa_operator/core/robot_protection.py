@@ -22,7 +22,7 @@ def protection(s: Snapshot) -> tuple[tuple[Effect, ...], bool, datetime | None]:
     """What to do, whether it is protected then, and when to look again."""
     meta, protected = s.robot.metadata, s.robot.status.protected
     name = names.budget_name(meta.name)
-    if s.own_pod is None or s.own_pod.has_ended:
+    if s.own_pod is None or s.own_pod.has_ended or s.external:
         return ((UnprotectPod(meta.namespace, name),) if protected else ()), False, None
     if not protected and s.running and s.working_since is not None:
         due = s.working_since + PROTECT_AFTER

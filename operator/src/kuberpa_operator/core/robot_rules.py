@@ -46,11 +46,27 @@ def deleted(s: Snapshot) -> View | None:
     return View(Reason.ROBOT_DELETED, "is being deleted")
 
 
+def not_enrolled(s: Snapshot) -> View | None:
+    """Nobody has installed an agent for it, or its enrolment was revoked."""
+    if not s.external or s.robot.status.enrolment is not None:
+        return None
+    return View(
+        Reason.NOT_ENROLLED, f"no agent has enrolled: kuberpa enroll {s.robot.metadata.name} prints the command"
+    )
+
+
+def begin_again(s: Snapshot) -> View | None:
+    """What ran before its restart is over."""
+    if not s.external or s.pod is not None:
+        return None
+    return View(Reason.POD_PENDING, "nothing of before its restart runs any more: it goes on")
+
+
 def runtime_unknown(s: Snapshot) -> View | None:
     """A newer CRD may have runtimes that this operator has not heard of."""
     if s.template is not None or s.pod is not None:
         return None
-    message = "spec.runtime: this operator knows windowsPod and linuxPod; it may be older than the CRD"
+    message = "spec.runtime: this operator knows windowsPod, linuxPod and external; it may be older than the CRD"
     return View(Reason.POD_CREATE_REFUSED, message)
 
 
@@ -145,7 +161,8 @@ def wait_for_agent(s: Snapshot) -> View | None:
     """The pod runs, its agent has not called yet."""
     if s.called:
         return None
-    return View(Reason.AGENT_NOT_CONNECTED_YET, "the pod runs, its agent has not connected yet")
+    what = "an agent has enrolled, and" if s.external else "the pod runs, its agent"
+    return View(Reason.AGENT_NOT_CONNECTED_YET, f"{what} has not connected yet")
 
 
 def panel_unavailable(s: Snapshot) -> View | None:
@@ -209,6 +226,8 @@ def idle(_: Snapshot) -> View | None:
 
 RULES: Final = (
     deleted,
+    not_enrolled,
+    begin_again,
     runtime_unknown,
     name_taken,
     create_pod,
@@ -239,7 +258,7 @@ def stopped(s: Snapshot) -> View | None:
     """It has no pod, and is to have none."""
     if s.step.phase is not RobotPhase.STOPPED:
         return None
-    return View(Reason.ROBOT_STOPPED, "is stopped: it has no pod")
+    return View(Reason.ROBOT_STOPPED, f"is stopped: {'nothing runs on it' if s.external else 'it has no pod'}")
 
 
 def hurry(s: Snapshot) -> View | None:
@@ -286,6 +305,15 @@ def hear_agent(s: Snapshot) -> View | None:
     return View(_ending(s), what, wake_at=patience)
 
 
+def hear_external(s: Snapshot) -> View | None:
+    """There is no pod to end, so nobody but the agent can say that nothing runs."""
+    if s.own_pod is None or not s.external:
+        return None
+    if s.connected:
+        return View(_ending(s), "waits until its agent says that nothing runs any more")
+    return View(_ending(s), "its agent is away: whether anything runs there is known when it is back")
+
+
 def end_pod(s: Snapshot) -> View | None:
     """Nothing holds the pod any more, or may."""
     if s.own_pod is None:
@@ -302,7 +330,7 @@ def _activities(s: Snapshot) -> str:
     return "one activity is" if s.running == 1 else f"{s.running} activities are"
 
 
-DOWN_RULES: Final = (deleted, stopped, hurry, wait_for_end, finish, end_program, hear_agent, end_pod)
+DOWN_RULES: Final = (deleted, stopped, hurry, wait_for_end, finish, end_program, hear_agent, hear_external, end_pod)
 """Of a robot that is to stop or to restart; once a restart's pod is gone, RULES apply."""
 READY_RULES: Final = frozenset({"busy", "idle"})
 

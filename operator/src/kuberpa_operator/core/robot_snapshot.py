@@ -43,8 +43,14 @@ class Snapshot:
     @property
     def agent(self) -> AgentStatus | None:
         """What the panel says of the agent of the present pod; nothing about that of an earlier one."""
-        agent = self.robot.status.agent
-        return agent if agent and self.pod and agent.identity == self.pod.uid else None
+        agent, enrolment = self.robot.status.agent, self.robot.status.enrolment
+        place = self.pod.uid if self.pod else enrolment.id if enrolment and self.external else None
+        return agent if agent and agent.identity == place else None
+
+    @property
+    def external(self) -> bool:
+        """Whether it has no pod, but an agent that was installed by hand: core.external."""
+        return self.robot.spec.runtime.external is not None
 
     @property
     def connected(self) -> bool:

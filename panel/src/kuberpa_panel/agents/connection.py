@@ -27,7 +27,7 @@ from kuberpa.robot import AgentControl, Robot, RobotState
 from kuberpa_panel import clock, metrics
 from kuberpa_panel.agents.calls import Calls
 from kuberpa_panel.agents.frames import FrameError, encoded, parse
-from kuberpa_panel.agents.identity import Identity
+from kuberpa_panel.agents.identity import Identity, is_pod_of
 from kuberpa_panel.agents.ingest import Source
 from kuberpa_panel.agents.limits import TokenBucket
 from kuberpa_panel.agents.messages import settings_of, start_of
@@ -327,6 +327,9 @@ class Connection:
         agent, pod = robot.status.agent, robot.status.pod
         if agent is not None and agent.epoch > self.epoch:
             self.close(wire.CLOSE_SUPERSEDED, f"another connection took over at {agent.server}")
+        elif robot.spec.runtime.external is not None:
+            if not is_pod_of(robot, self.identity):
+                self.close(wire.CLOSE_FORBIDDEN, "the enrolment was revoked or replaced")
         elif pod is not None and pod.uid != self.identity.pod_uid:
             self.close(wire.CLOSE_FORBIDDEN, "the robot has another pod now")
         settings = settings_of(robot, self._plane.lost_after_seconds)

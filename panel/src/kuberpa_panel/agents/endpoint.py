@@ -45,7 +45,7 @@ class AgentEndpoint:
     async def serve(self, websocket: WebSocket) -> None:
         """One connection from handshake to end."""
         if wire.PROTOCOL not in websocket.scope["subprotocols"]:
-            await _deny(websocket, DeniedError(400, f"offer the WebSocket subprotocol {wire.PROTOCOL}"))
+            await _deny(websocket, DeniedError(426, _speaks(websocket)))
             return
         try:
             identity = await self._identifier.identify(websocket.headers.get("authorization", ""))
@@ -136,6 +136,14 @@ class AgentEndpoint:
         task = asyncio.create_task(_say_disconnected(connection))
         self._farewells.add(task)
         task.add_done_callback(self._farewells.discard)
+
+
+def _speaks(websocket: WebSocket) -> str:
+    offered = ", ".join(websocket.scope["subprotocols"])[:200] or "none"
+    return (
+        f"this panel speaks the WebSocket subprotocol {wire.PROTOCOL}, the agent offers {offered}: "
+        "install the agent of the panel's version (kuberpa-agent upgrade)"
+    )
 
 
 async def _receive(websocket: WebSocket) -> MutableMapping[str, Any]:

@@ -1,15 +1,20 @@
-"""Who an agent is: the robot whose pod its token is bound to. What the agent says of itself counts for nothing."""
+"""Who an agent is: the robot whose pod its token is bound to, or whose enrolled key it has.
+
+What the agent says of itself counts for nothing.
+"""
 
 import asyncio
 import base64
 import binascii
 import json
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from kuberpa.client import ROBOTS, TOKEN_REVIEWS, ApiError, Cluster, InvalidError, NotFoundError
+from kuberpa.enrolment import PREFIX
 from kuberpa.names import AUDIENCE, pod_name
 from kuberpa.robot import Robot
 from kuberpa_panel.watch import WatchCache
@@ -20,7 +25,7 @@ REVIEWS_AT_ONCE: Final = 20
 MAX_TOKEN_CHARS: Final = 16 * 1024
 
 _ACCOUNT: Final = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):robot-([a-z0-9.-]{1,52})")
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2,3}")
 
 
 class DeniedError(Exception):
@@ -33,7 +38,7 @@ class DeniedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A robot's pod, proven by its token."""
+    """A robot's pod, proven by its token; or the enrolment that stands for one, proven by its key."""
 
     namespace: str
     robot: str
@@ -48,13 +53,18 @@ class Identity:
 class Identifier:
     """Asks the API server whose token this is."""
 
-    def __init__(self, cluster: Cluster, cache: WatchCache) -> None:
-        self._cluster, self._cache = cluster, cache
+    def __init__(
+        self, cluster: Cluster, cache: WatchCache, enrolled: Callable[[str], Awaitable[Identity]] | None = None
+    ) -> None:
+        """`enrolled` knows the credentials of agents that people installed."""
+        self._cluster, self._cache, self._enrolled = cluster, cache, enrolled
         self._slots = asyncio.Semaphore(REVIEWS_AT_ONCE)
 
     async def identify(self, authorization: str) -> Identity:
         """The identity behind an Authorization header. Raises DeniedError."""
         token = _bearer(authorization)
+        if self._enrolled is not None and token.startswith(f"{PREFIX}."):
+            return await self._enrolled(token)
         try:
             async with self._slots:
                 identity = _identity(await self._review(token), token)
@@ -83,7 +93,9 @@ class Identifier:
 
 
 def is_pod_of(robot: Robot | None, identity: Identity) -> bool:
-    """Whether the identity's pod is the robot's present one."""
+    """Whether the identity's pod, or its enrolment, is the robot's present one."""
+    if robot is not None and robot.spec.runtime.external is not None:
+        return robot.status.enrolment is not None and robot.status.enrolment.id == identity.pod_uid
     return robot is not None and robot.status.pod is not None and robot.status.pod.uid == identity.pod_uid
 
 

@@ -1,5 +1,6 @@
 """The REST API and what it shares with the pages: queries, actions, identity, rights."""
 
+from kuberpa_panel.api.enrolment_routes import router as enrolment_routes
 from kuberpa_panel.api.fleets import router as fleet_routes
 from kuberpa_panel.api.gsettings import router as gsettings_routes
 from kuberpa_panel.api.queues import direct as queue_calls
@@ -7,4 +8,4 @@ from kuberpa_panel.api.queues import router as queues
 from kuberpa_panel.api.routes import router
 from kuberpa_panel.api.schedule_routes import router as schedule_router
 
-__all__ = ["fleet_routes", "gsettings_routes", "queue_calls", "queues", "router", "schedule_router"]
+__all__ = ["enrolment_routes", "fleet_routes", "gsettings_routes", "queue_calls", "queues", "router", "schedule_router"]

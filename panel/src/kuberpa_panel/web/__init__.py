@@ -46,6 +46,7 @@ def mount(app: FastAPI) -> None:
         gsettings,
     ):
         app.include_router(module.router)
+    app.include_router(api.enrolment_routes)  # before the actions of robots, one of which its path would be
     app.include_router(api.router)
     app.include_router(api.schedule_router)
     app.include_router(api.queues)

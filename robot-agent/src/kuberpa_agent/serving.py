@@ -1,0 +1,44 @@
+"""One robot's agent from start to end, however it came to know who it is."""
+
+import asyncio
+import logging
+import os
+
+from kuberpa_agent.agent import Agent, local_facts
+from kuberpa_agent.connection import Endpoint
+from kuberpa_agent.desk import Desk
+from kuberpa_agent.executor import CloseMode, Executor
+from kuberpa_agent.settings import AgentSettings
+from kuberpa_agent.shutdown import Shutdown
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: AgentSettings, endpoint: Endpoint) -> int:
+    """Run one robot's agent until it is asked to end. The exit code."""
+    shutdown = Shutdown()
+    shutdown.install(settings.grace_seconds)
+    executor = Executor(settings.state_dir, secrets_dir=settings.secrets_dir, index_dir=settings.package_index_dir)
+    await executor.open()
+    facts = local_facts()
+    log.info("started", extra={"version": facts.version, "panel": settings.panel_url, "pid": os.getpid()})
+    agent = Agent(endpoint, executor, facts)
+    desk = Desk(settings.state_dir, executor, agent.relay)
+    await desk.open()
+    agent.on_end(desk.note)
+    work = asyncio.create_task(agent.run())
+    asked = asyncio.create_task(shutdown.requested.wait())
+    try:
+        await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            await executor.close(CloseMode.DETACH)
+            work.result()
+        log.info("ending: stopping what runs", extra={"grace_seconds": settings.grace_seconds})
+        delivered = await agent.drain(CloseMode.SAFE, settings.grace_seconds)
+        log.info("ended" if delivered else "ended; results that were not delivered stay in the state directory")
+        return 0
+    finally:
+        for task in (work, asked):
+            task.cancel()
+        await asyncio.gather(work, asked, return_exceptions=True)
+        await desk.close()
