@@ -47,6 +47,7 @@ class Reason(StrEnum):
     CRASH_LOOP = "CrashLoop"
 
     # Sessions
+    SESSION_ACTIVE = "SessionActive"
     NO_SESSION = "NoSession"
     SESSION_LOCKED = "SessionLocked"
     SESSION_DISCONNECTED = "SessionDisconnected"

@@ -1,0 +1,103 @@
+"""The graphical session of a robot: what is wanted, what is seen, and what follows, in one table."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from kuberpa.model import Instant, Model
+from kuberpa.reasons import Reason
+
+MIN_SIDE: Final = 320
+MAX_SIDE: Final = 8192
+"""Pixels; 8K fits."""
+
+
+class SessionType(StrEnum):
+    """Where a robot's graphical session comes from."""
+
+    NONE = "None"
+    CONSOLE = "Console"
+
+
+class SessionState(StrEnum):
+    """What is seen of a session."""
+
+    ACTIVE = "Active"
+    DISCONNECTED = "Disconnected"
+    LOCKED = "Locked"
+    LOGGED_OFF = "LoggedOff"
+    NONE = "None"
+
+
+class Session(Model):
+    """The graphical session that a robot is to have."""
+
+    type: Annotated[
+        SessionType,
+        Field(
+            description="None: the robot is given no screen. Console: the agent keeps a screen of its own; on Linux a "
+            "virtual X display of this size, which programs find as DISPLAY."
+        ),
+    ] = SessionType.NONE
+    width: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="Width of the screen in pixels.")] = 1920
+    height: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="Height of the screen in pixels.")] = 1080
+    keep_alive: Annotated[
+        bool,
+        Field(
+            description="Whether the session is brought back when it ends. false: what becomes of it is only "
+            "observed and told."
+        ),
+    ] = True
+
+
+class Observed(Model):
+    """What an agent sees of its session."""
+
+    state: Annotated[
+        SessionState,
+        Field(
+            description="Active: it can be seen and worked in. Disconnected: it goes on without a screen. Locked: its "
+            "screen is locked. LoggedOff: it was ended. None: there is none."
+        ),
+    ] = SessionState.NONE
+    cause: Annotated[
+        str, Field(max_length=64, description="Why it is not Active, in one word: CredentialsRefused, for example.")
+    ] = ""
+    message: Annotated[str, Field(max_length=1024, description="Why it is not Active, in a sentence.")] = ""
+    user: Annotated[str, Field(max_length=256, description="Whose session it is.")] = ""
+    id: Annotated[int, Field(ge=0, le=2**32 - 1, description="Its number on its machine.")] = 0
+    width: Annotated[int, Field(ge=0, le=65_535, description="Width of its screen in pixels.")] = 0
+    height: Annotated[int, Field(ge=0, le=65_535, description="Height of its screen in pixels.")] = 0
+
+
+class SessionStatus(Observed):
+    """A robot's session."""
+
+    observed_at: Annotated[Instant | None, Field(description="When its agent saw this for the first time.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStep:
+    """What follows from what is seen of a session."""
+
+    active: bool
+    """Whether activities that need a session may run."""
+    reason: Reason
+    warns: bool
+    """Whether people are told by a Warning."""
+
+
+def _steps(*, kept: bool) -> dict[SessionState, SessionStep]:
+    return {
+        SessionState.ACTIVE: SessionStep(active=True, reason=Reason.SESSION_ACTIVE, warns=False),
+        SessionState.DISCONNECTED: SessionStep(active=False, reason=Reason.SESSION_DISCONNECTED, warns=kept),
+        SessionState.LOCKED: SessionStep(active=False, reason=Reason.SESSION_LOCKED, warns=kept),
+        SessionState.LOGGED_OFF: SessionStep(active=False, reason=Reason.SESSION_LOGGED_OFF, warns=kept),
+        SessionState.NONE: SessionStep(active=False, reason=Reason.NO_SESSION, warns=False),
+    }
+
+
+STEPS: Final[dict[bool, dict[SessionState, SessionStep]]] = {kept: _steps(kept=kept) for kept in (True, False)}
+"""By whether the session is kept alive, and what is seen of it."""
