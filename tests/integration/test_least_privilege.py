@@ -13,6 +13,7 @@ import yaml
 from tests.support.cluster import Cluster, running
 from tests.support.faults import Night, eventually, manifest, shell
 
+from kuberpa.definition_rights import DEFINITION_RIGHTS
 from kuberpa.names import firing_name
 from kuberpa_cli.embedded.cluster import Layer
 
@@ -294,7 +295,7 @@ def audited(cluster: Cluster, account: str) -> Iterator[tuple[Right, int]]:
 
 
 VIRTUAL = {
-    Right("kuberpa.dev", "robots/run", "create"),
+    *(Right("kuberpa.dev", f"robots/{what}", "create") for what in sorted({"run", *DEFINITION_RIGHTS.values()})),
     Right("kuberpa.dev", "robots/stop", "create"),
     Right("kuberpa.dev", "robots", "update"),
     Right("kuberpa.dev", "workqueues/items", "create"),

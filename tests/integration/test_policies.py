@@ -22,6 +22,8 @@ from tests.support.resources import (
     unique,
 )
 
+from kuberpa.definition_rights import DEFINITION_RIGHTS
+
 KUBERPA = "system:serviceaccount:kuberpa-system:"
 OPERATOR, PANEL = f"{KUBERPA}kuberpa-operator", f"{KUBERPA}kuberpa-panel"
 CREATED_BY, CHANGED_BY = "kuberpa.dev/created-by", "kuberpa.dev/changed-by"
@@ -149,6 +151,20 @@ class TestRun:
     def test_labels_are_changed_without_the_right_to_run(self, policed: Cluster) -> None:
         item = created(policed, manifest("ActivityItem", on("yours")), OPERATES.flag)
         assert patch(policed, item, {"metadata": {"labels": {"a": "b"}}}, LIMITED.flag).returncode == 0
+
+    @pytest.mark.parametrize(("definition", "right"), sorted(DEFINITION_RIGHTS.items()))
+    def test_what_acts_as_hands_or_on_the_machine_takes_a_right_of_its_own(
+        self, policed: Cluster, definition: str, right: str
+    ) -> None:
+        special = on("mine") | {"def": definition}
+        for kind, spec, path in (
+            ("ActivityItem", special, "spec.def"),
+            ("Schedule", schedule_of(special), "spec.action.activity.spec.def"),
+        ):
+            run = create(policed, manifest(kind, spec), OPERATES.flag)
+            assert f"{path}: user operates may not run {definition} there" in run.stderr
+            assert f"the verb create on robots/{right}" in run.stderr
+            created(policed, manifest(kind, spec), ADMIN.flag)
 
     def test_a_schedules_author_needs_the_right_to_run_its_target(self, policed: Cluster) -> None:
         created(policed, manifest("Schedule", schedule_of(on("mine"))), LIMITED.flag)

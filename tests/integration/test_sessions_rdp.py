@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.support.rdp import PASSWORD, USER, Server, certificate, shadow, xrdp
+from tests.support.waiting import eventually
 
 from kuberpa.session import Observed, SessionState
 from kuberpa_agent.desktop.ending import Stage
@@ -70,7 +71,7 @@ async def held(folder: Path, target: Target, password: str = PASSWORD) -> AsyncI
 def desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An xrdp whose sessions are blue and hold a terminal; what is typed into it goes into `typed` of the home."""
     folder = tmp_path_factory.mktemp("xrdp")
-    typing = 'xterm -geometry 60x10+0+0 -e sh -c \'while read -r line; do echo "$line" >>~/typed; done\''
+    typing = "xterm -geometry 60x10+0+0 -e sh -c 'while read -r line; do echo \"$line\" >>~/typed; done'"
     with xrdp(folder, f'xsetroot -solid "#2060a0"; exec {typing}') as server:
         yield server
 
@@ -83,10 +84,12 @@ def guarded(tmp_path: Path) -> Iterator[Server]:
 
 async def pixel(environment: dict[str, str], place: tuple[int, int], colour: tuple[int, int, int]) -> None:
     """Wait until the screen has this colour there."""
-    async with asyncio.timeout(30):
+
+    def look() -> bool | None:
         with Screen(environment["DISPLAY"]) as screen:
-            while screen.grab().image().getpixel(place) != colour:
-                await asyncio.sleep(0.05)
+            return screen.grab().image().getpixel(place) == colour or None
+
+    await asyncio.to_thread(eventually, look, f"the colour {colour}")
 
 
 @pytest.fixture
@@ -104,14 +107,13 @@ async def test_a_session_is_held_and_comes_back_as_it_was_when_it_is_cut(
     desktop: Server, tmp_path: Path, as_holder: Callable[[Held], dict[str, str]]
 ) -> None:
     target = Target("localhost", desktop.port, 900, 600, security="tls", ca_file=desktop.certificate)
-    typed = Path(f"~{USER}/typed").expanduser()
     async with held(tmp_path, target) as it:
         seen = await it.active()
         assert (seen.width, seen.height, seen.cause) == (900, 600, "")
         screen = as_holder(it)
         await pixel(screen, (850, 550), BLUE)
         await type_line(screen, "one")
-        await told(typed, "one\n")
+        await told("one\n")
         desktop.stop()
         lost = await it.until(lambda seen: seen.state is SessionState.DISCONNECTED)
         assert lost.cause in {"Lost", "Unreachable"}
@@ -119,7 +121,7 @@ async def test_a_session_is_held_and_comes_back_as_it_was_when_it_is_cut(
         await it.active()
         await pixel(screen, (850, 550), BLUE)
         await type_line(screen, "two")
-        await told(typed, "one\ntwo\n")
+        await told("one\ntwo\n")
 
 
 async def type_line(screen: dict[str, str], text: str) -> None:
@@ -134,10 +136,13 @@ async def type_line(screen: dict[str, str], text: str) -> None:
     await asyncio.to_thread(work)
 
 
-async def told(path: Path, text: str) -> None:
-    async with asyncio.timeout(30):
-        while not (path.exists() and path.read_text() == text):
-            await asyncio.sleep(0.05)
+def typed() -> str | None:
+    path = Path(f"~{USER}/typed").expanduser()
+    return path.read_text() if path.exists() else None
+
+
+async def told(text: str) -> None:
+    await asyncio.to_thread(eventually, lambda: typed() == text or None, "the line")
 
 
 async def test_a_virtual_screen_that_dies_is_started_again(desktop: Server, tmp_path: Path) -> None:
@@ -154,7 +159,7 @@ async def test_nla_takes_the_right_password_and_nothing_of_it_is_seen(guarded: S
     async with held(tmp_path, Target("localhost", guarded.port, 800, 600, ca_file=guarded.certificate)) as it:
         await it.active()
         for process in psutil.Process().children(recursive=True):
-            shown = " ".join(process.cmdline()) + Path(f"/proc/{process.pid}/environ").read_text()
+            shown = " ".join([*process.cmdline(), *process.environ().values()])
             assert PASSWORD not in shown
             if process.name() in {"xfreerdp", "stdbuf", "setpriv"}:
                 assert USER not in shown

@@ -44,6 +44,7 @@ class Bench:
         self.records: dict[str, Record] = {}
         self.packages: list[wire.Packages] = []
         self.states: list[wire.State] = []
+        self.sessions: list[wire.Seen] = []
         self._acknowledge = acknowledge
         self._changed = asyncio.Condition()
 
@@ -137,6 +138,8 @@ class Bench:
             self.packages.append(event)
         elif isinstance(event, wire.State):
             self.states.append(event)
+        elif isinstance(event, wire.Seen):
+            self.sessions.append(event)
         elif isinstance(event, wire.Started):
             self.record(event.uid).started = event
         elif isinstance(event, wire.Progress):

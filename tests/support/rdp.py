@@ -1,4 +1,4 @@
-"""RDP servers to hold sessions on: xrdp, whose sessions go on when a client goes, and FreeRDP's own, which asks by NLA."""
+"""RDP servers to hold sessions on: xrdp, whose sessions go on without a client, and FreeRDP's own, which has NLA."""
 
 import configparser
 import os

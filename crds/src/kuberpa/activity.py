@@ -126,6 +126,14 @@ class ActivityItemSpec(Model):
             "taking turns with them.",
         ),
     ] = False
+    needs_session: Annotated[
+        bool | None,
+        Field(
+            description="Whether it waits, with reason SessionLocked, SessionDisconnected, SessionLoggedOff or "
+            "NoSession, until its robot has an active graphical session. Without it the definition decides: "
+            "input.send, window.list and window.activate need one, and those of packages that say so."
+        ),
+    ] = None
     priority: Annotated[
         int,
         Field(

@@ -52,6 +52,7 @@ class Reason(StrEnum):
     SESSION_LOCKED = "SessionLocked"
     SESSION_DISCONNECTED = "SessionDisconnected"
     SESSION_LOGGED_OFF = "SessionLoggedOff"
+    SESSION_UNKNOWN = "SessionUnknown"
     CANNOT_CAPTURE = "CannotCapture"
 
     # Fleets

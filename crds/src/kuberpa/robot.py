@@ -8,6 +8,7 @@ from kuberpa.meta import Condition, ObjectMeta
 from kuberpa.model import Instant, Model, Name, keyed_by
 from kuberpa.program import Program, ProgramStatus
 from kuberpa.runtime import Runtime
+from kuberpa.session import Session, SessionStatus
 
 
 class SecretRef(Model):
@@ -131,6 +132,9 @@ class RobotSpec(Model):
             "into the robot's pod. Their values appear nowhere else.",
         ),
     ] = ()
+    session: Annotated[
+        Session, Field(description="The graphical session that the robot works in; without it, it has none.")
+    ] = Session()
     program: Annotated[
         Program | None,
         Field(
@@ -167,6 +171,7 @@ class RobotCondition(StrEnum):
     AGENT_CONNECTED = "AgentConnected"
     PACKAGES_READY = "PackagesReady"
     PROGRAM_RUNNING = "ProgramRunning"
+    SESSION_ACTIVE = "SessionActive"
 
 
 class PodStatus(Model):
@@ -232,6 +237,11 @@ class AgentStatus(Model):
         tuple[Annotated[str, Field(max_length=253)], ...],
         Field(max_length=512, description="Names of the definitions that the agent can run."),
     ] = ()
+    session_definitions: Annotated[
+        tuple[Annotated[str, Field(max_length=253)], ...],
+        Field(max_length=512, description="Those of definitions that need an active session."),
+    ] = ()
+    session: Annotated[SessionStatus | None, Field(description="The session that the agent sees.")] = None
     packages: Annotated[PackagesStatus, Field(description="State of the robot's packages.")] = PackagesStatus()
     control: Annotated[AgentControl, Field(description="How far it is with pausing or stopping.")] = AgentControl()
 
@@ -291,7 +301,8 @@ class RobotStatus(Model):
             json_schema_extra=keyed_by("type"),
             description="Ready: the robot takes work. AgentConnected: its agent talks to the panel. PackagesReady: its "
             "packages are installed; if not, the message is the installer's own. ProgramRunning: its program runs; "
-            "only with spec.program.",
+            "only with spec.program. SessionActive: activities that need a session may run; only with spec.session, or "
+            "where the agent sees a session.",
         ),
     ] = ()
     pod: Annotated[
@@ -317,6 +328,10 @@ class RobotStatus(Model):
         ),
     ] = False
     program: Annotated[ProgramStatus | None, Field(description="The robot's program, if it has one.")] = None
+    session: Annotated[
+        SessionStatus | None,
+        Field(description="The robot's session, as its agent saw it last; absent while no agent of it has connected."),
+    ] = None
 
 
 class Robot(Model):

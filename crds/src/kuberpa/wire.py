@@ -3,7 +3,7 @@
     agent                                   panel
     Hello ───────────────────────────────▶        identity comes from the bearer token alone
           ◀─────────────────────────────── Welcome (epoch, settings, what the panel still needs)
-    Definitions, Packages, State ────────▶        whenever they change
+    Definitions, Packages, State, Seen ──▶        whenever they change
           ◀─────────────────────────────── Start, Stop, Kill, Configure
     Started | Refused ───────────────────▶
     Output, Progress ────────────────────▶
@@ -34,6 +34,7 @@ from kuberpa.model import Instant, Model
 from kuberpa.queueing import QueueProblem
 from kuberpa.reasons import Reason
 from kuberpa.robot import PackageIndex, PackagesStatus, RobotState
+from kuberpa.session import Observed, Session
 
 PROTOCOL: Final = "kuberpa.v1"
 PATH: Final = "/agent/v1/connect"
@@ -65,6 +66,8 @@ class Definition(Model):
     name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
     description: Annotated[str, Field(max_length=4096)] = ""
     parameters: dict[str, Any] = {}
+    needs_session: bool = False
+    """Whether it runs only while the robot's session is active."""
 
 
 class RunState(Model):
@@ -109,6 +112,13 @@ class State(Model):
     """Paused: everything that runs waits at a checkpoint. Stopping, Killing: nothing runs any more."""
     generation: Annotated[int, Field(ge=0, le=2**53)] = 0
     """Of the Settings that told it so."""
+
+
+class Seen(Model):
+    """What the agent sees of the robot's graphical session."""
+
+    type: Literal["seen"] = "seen"
+    session: Observed
 
 
 class Started(Model):
@@ -187,6 +197,7 @@ class Settings(Model):
     package_index: PackageIndex | None = None
     lost_after_seconds: Annotated[float, Field(gt=0)] = 60.0
     state: RobotState = RobotState.RUNNING
+    session: Session = Session()
     generation: int = 0
     """Of the Robot's spec."""
 
@@ -224,6 +235,8 @@ class Start(Model):
     async_: Annotated[bool, Field(alias="async")] = False
     program: bool = False
     """The robot's program: it takes no slot."""
+    needs_session: bool | None = None
+    """Whether it is handed back while the robot's session is not active; None: as its definition says."""
     timeout_seconds: int | None = None
     grace_period_seconds: int = 30
     retryable: bool = False
@@ -302,7 +315,7 @@ class Answer(Model):
 
 
 FromAgent = Annotated[
-    Hello | Definitions | Packages | State | Started | Refused | Output | Progress | Finished | Call | Cancel,
+    Hello | Definitions | Packages | State | Seen | Started | Refused | Output | Progress | Finished | Call | Cancel,
     Field(discriminator="type"),
 ]
 FromPanel = Annotated[Welcome | Configure | Start | Stop | Kill | Ack | Answer, Field(discriminator="type")]

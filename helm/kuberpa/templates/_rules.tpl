@@ -14,7 +14,7 @@
   resources: [robots/status, activityitems/status, schedules/status, workqueues/status, calendars/status, robotfleets/status]
   verbs: [patch]
 - apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs and stops for the users of Schedules
-  resources: [robots/run, robots/stop]
+  resources: [robots/run, robots/stop, robots/control, robots/session, robots/host]
   verbs: [create]
 - apiGroups: [""]
   resources: [pods]
@@ -65,7 +65,7 @@
   resources: [robots/status, activityitems/status, schedules/status, workqueues/status]
   verbs: [patch]
 - apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs, stops and pauses for its own users
-  resources: [robots/run, robots/stop, workqueues/items, workqueues/pause]
+  resources: [robots/run, robots/stop, robots/control, robots/session, robots/host, workqueues/items, workqueues/pause]
   verbs: [create]
 {{- end }}
 

@@ -28,7 +28,10 @@ def known(described: Mapping[str, Any], *, builtin: bool) -> Known:
     """From what a worker says. Raises pydantic.ValidationError for what is no definition."""
     return Known(
         definition=wire.Definition(
-            name=described["name"], description=described["description"], parameters=described["parameters"]
+            name=described["name"],
+            description=described["description"],
+            parameters=described["parameters"],
+            needs_session=described.get("needsSession", False),
         ),
         order=tuple(Parameter(**p) for p in described["order"]),
         kind=described["kind"],

@@ -31,6 +31,7 @@ from kuberpa.robot import PackagesStatus, RobotState
 from kuberpa_agent import journal
 from kuberpa_agent.control import CloseMode, Control
 from kuberpa_agent.definitions import Known, validate
+from kuberpa_agent.desktop.keeper import Keeper
 from kuberpa_agent.errors import (
     BusyError,
     DuplicateError,
@@ -96,6 +97,7 @@ class Executor:
         self._follower = Follower(
             state_dir, self._runs, self._starting, self._events.put_nowait, self._platform, self._control.look
         )
+        self._session = Keeper(state_dir / "session", self._events.put_nowait)
         self._lock_fd: int | None = None
         self._closing = False
 
@@ -130,6 +132,7 @@ class Executor:
         self._control.obey(settings.state, settings.generation)
         if not self._control.takes_work:
             self._give_up_waiting()
+        await self._session.configure(settings.session)
         if settings.state is RobotState.KILLING:
             for run in [run for run in self._runs.values() if run.exit is None]:
                 await self.kill(run.uid, run.token, reason="RobotStopped")
@@ -156,6 +159,7 @@ class Executor:
             target = await self._target(job, cancelled)
             await asyncio.to_thread(validate, target, job)
             self._check_control()
+            self._session.check(job, target.definition)
             await self._begin(name, job, target)
         finally:
             del self._starting[name]
@@ -165,9 +169,8 @@ class Executor:
 
         Raises UnknownRunError. Does nothing for one that has finished.
         """
-        self._request(
-            run_name(uid, token), {"kill": False, "reason": reason, "until": time.monotonic() + grace_seconds}
-        )
+        until = time.monotonic() + grace_seconds
+        self._request(run_name(uid, token), {"kill": False, "reason": reason, "until": until})
 
     async def kill(self, uid: str, token: int, *, reason: str = "KillRequested") -> None:
         """Kill an attempt's whole tree now. Raises UnknownRunError. Does nothing for one that has finished."""
@@ -244,6 +247,7 @@ class Executor:
             if mode is CloseMode.SAFE and patience_seconds > 0:
                 await self._control.settle(patience_seconds)
             await self._end_runs(mode, grace_seconds)
+        await self._session.close()
         await self._workers.close()
         await self._follower.close()
         self._events.put_nowait(None)
@@ -309,6 +313,7 @@ class Executor:
             packages="" if target.builtin else self._workers.fingerprint,
             programs=self._workers.path_of(),
             lost_after=self._settings.lost_after_seconds,
+            screen=self._session.environment,
         )
         try:
             await asyncio.to_thread(journal.write, directory, document)
@@ -390,6 +395,6 @@ class Executor:
         return frozenset(run.job["packages"] for run in self._runs.values() if run.exit is None)
 
     def _announce(self) -> None:
-        self._events.put_nowait(wire.Definitions(definitions=self.definitions()))
-        self._events.put_nowait(wire.Packages(status=self.packages()))
-        self._events.put_nowait(self._control.report())
+        told = wire.Definitions(definitions=self.definitions()), wire.Packages(status=self.packages())
+        for news in (*told, self._control.report(), wire.Seen(session=self._session.seen)):
+            self._events.put_nowait(news)

@@ -5,8 +5,10 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from kuberpa import wire
@@ -47,8 +49,12 @@ def document(  # noqa: PLR0913  what a job is made of
     packages: str,
     programs: Path | None,
     lost_after: float,
+    screen: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """job.json: all that a shim and a payload need to know. `programs`: folder of the robot's packages' programs."""
+    """job.json: all that a shim and a payload need to know.
+
+    `programs`: folder of the robot's packages' programs. `screen`: how programs find the robot's session.
+    """
     return {
         "run": name,
         "start": json.loads(job.model_dump_json(by_alias=True)),
@@ -64,7 +70,7 @@ def document(  # noqa: PLR0913  what a job is made of
         "filesDir": str(places.files_dir),
         "outputLimitBytes": places.output_limit_bytes,
         "resultLimitBytes": MAX_RESULT_BYTES,
-        "env": _environment(name, job, places, programs),
+        "env": {**_environment(name, job, places, programs), **screen},
         # By it the run's processes prove to the agent that they are the run's, see sdk.link; void when the run ends.
         "channel": {"folder": str(places.state_dir), "secret": secrets.token_hex(32)},
     }

@@ -16,7 +16,16 @@ from kuberpa_agent.worker import rundir
 WINDOW_BYTES: Final = 1024 * 1024
 _BATCH_BYTES: Final = 512 * 1024
 
-Event = wire.Started | wire.Output | wire.Progress | wire.Finished | wire.Definitions | wire.Packages | wire.State
+Event = (
+    wire.Started
+    | wire.Output
+    | wire.Progress
+    | wire.Finished
+    | wire.Definitions
+    | wire.Packages
+    | wire.State
+    | wire.Seen
+)
 
 
 def run_name(uid: str, token: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from kuberpa.activity import FINAL_PHASES, MAX_INPUT_BYTES, ActivityPhase
+from kuberpa.definition_rights import DEFINITION_RIGHTS
 from kuberpa.names import (
     ANNOTATION_CHANGED_BY,
     ANNOTATION_CLAIMED_CREATED_BY,
@@ -68,6 +69,15 @@ def test_the_policy_for_robots_knows_every_field_of_theirs() -> None:
     assert named[0] | named[1] == fields
     for annotation in (ANNOTATION_RESTARTED_AT, ANNOTATION_RESTART_MODE):
         assert f'"{annotation.partition("/")[2]}"' in policy
+
+
+def test_the_policy_for_runs_knows_which_definitions_take_another_right() -> None:
+    policy = (CHART / "templates/policy-run.yaml").read_text()
+    table = ", ".join(f"'{name}': '{right}'" for name, right in sorted(DEFINITION_RIGHTS.items()))
+    assert f"{{{table}}}" in policy
+    given = (CHART / "templates/user-roles.yaml").read_text() + (CHART / "templates/_rules.tpl").read_text()
+    for right in DEFINITION_RIGHTS.values():
+        assert given.count(f"robots/{right}") == 3, "kuberpa-admin, the operator and the panel have it"
 
 
 def test_the_policy_for_queues_knows_every_field_of_theirs() -> None:

@@ -16,6 +16,8 @@ class Demand(NamedTuple):
     is_async: bool
     automatic: bool = False
     """Whether a Schedule or the like made it."""
+    needs_session: bool | None = None
+    """Whether it needs an active session; None: as its definition says."""
 
 
 class Place(NamedTuple):
@@ -37,6 +39,7 @@ def demand_of(item: ActivityItem) -> Demand:
         spec.definition,
         spec.async_,
         is_automatic(item),
+        spec.needs_session,
     )
 
 

@@ -19,6 +19,7 @@ from kuberpa.activity import ActivityItem
 from kuberpa.meta import LabelSelector
 from kuberpa.reasons import Reason
 from kuberpa_operator.core.demand import Demand, Place, demand_of, place_of
+from kuberpa_operator.core.robot_session import ACTIVE, SessionView
 
 RobotKey = tuple[str, str]
 """Namespace and name."""
@@ -43,6 +44,10 @@ class Seat:
     async_slots: int = 16
     manual: bool = False
     """Whether it takes only what people ask for."""
+    session_definitions: frozenset[str] = frozenset()
+    """Those of its definitions that need a session."""
+    session: SessionView = ACTIVE
+    """Why it takes nothing that needs a session, if so."""
 
     @property
     def key(self) -> RobotKey:
@@ -81,7 +86,8 @@ class _Group:
 
     def _takes(self, seat: Seat) -> bool:
         left_alone = self.demand.automatic and seat.manual
-        return seat.ready and not left_alone and self.demand.definition in seat.definitions
+        blind = _needs_session(self.demand, seat) and not seat.session.active
+        return seat.ready and not left_alone and not blind and self.demand.definition in seat.definitions
 
     def _matches(self, seat: Seat) -> bool:
         if seat.namespace != self.demand.namespace:
@@ -232,6 +238,7 @@ class Dispatcher:
         seats = [self._seats[key] for key in sorted(group.matching)]
         if group.demand.automatic:
             seats = [_left_alone(seat) if seat.manual else seat for seat in seats]
+        seats = [_without_session(seat) if _lacks_session(group.demand, seat) else seat for seat in seats]
         unready = [seat for seat in seats if not seat.ready]
         return _unready(unready, len(seats)) if unready else _unknown(group.demand, seats)
 
@@ -340,6 +347,20 @@ def _busy(group: _Group) -> Verdict:
 def _left_alone(seat: Seat) -> Seat:
     message = "spec.control is Manual: it takes only what people ask for"
     return replace(seat, ready=False, reason=Reason.ROBOT_MANUAL, message=message)
+
+
+def _needs_session(demand: Demand, seat: Seat) -> bool:
+    if demand.needs_session is not None:
+        return demand.needs_session
+    return demand.definition in seat.session_definitions
+
+
+def _lacks_session(demand: Demand, seat: Seat) -> bool:
+    return seat.ready and _needs_session(demand, seat) and not seat.session.active
+
+
+def _without_session(seat: Seat) -> Seat:
+    return replace(seat, ready=False, reason=seat.session.reason, message=seat.session.message)
 
 
 def _unready(unready: list[Seat], total: int) -> Verdict:

@@ -28,6 +28,7 @@ from kuberpa_operator.core.pod import Pod
 from kuberpa_operator.core.program import Verdict, plan
 from kuberpa_operator.core.robot_protection import protection
 from kuberpa_operator.core.robot_rules import INSTALLING, READY_RULES, View, look
+from kuberpa_operator.core.robot_session import session_change, session_condition, session_view
 from kuberpa_operator.core.robot_snapshot import Snapshot
 
 COUNTS_EVERY: Final = timedelta(seconds=1)
@@ -54,6 +55,8 @@ def seat(s: Snapshot) -> Seat:
         sync_slots=spec.concurrency,
         async_slots=spec.async_concurrency,
         manual=spec.control is RobotControl.MANUAL,
+        session_definitions=frozenset(s.agent.session_definitions) if s.agent else frozenset(),
+        session=session_view(s),
     )
 
 
@@ -94,10 +97,11 @@ def decide(s: Snapshot) -> Decision:
             "transition": transition,
             "program": program.status,
             "protected": protected,
+            "session": s.agent.session if s.agent else None,
         }
         | kept
     )
-    begun, ended = _begun(s, transition), (*_ready_change(s, view), *_ended(s, transition))
+    begun, ended = _begun(s, transition), (*_ready_change(s, view), *session_change(s), *_ended(s, transition))
     effects = (*begun, *view.effects, *protecting, *program.effects, *ended)
     wake_at = earliest(view.wake_at, program.wake_at, look_at, *((counts_at, step_at) if kept else ()))
     return Decision(view.reason, view.message, status, effects, wake_at, rule=view.rule)
@@ -217,11 +221,13 @@ def _conditions(s: Snapshot, view: View, program: Verdict | None) -> tuple[Condi
     ready = view.rule in READY_RULES
     whether = ConditionStatus.TRUE if ready else ConditionStatus.FALSE
     reason, message = (Reason.ROBOT_READY, "is ready for work") if ready else (view.reason, view.message)
+    session = session_condition(s)
     return (
         _set(s, RobotCondition.READY, whether, reason, message),
         _set(s, RobotCondition.AGENT_CONNECTED, *_agent_condition(s, view)),
         _set(s, RobotCondition.PACKAGES_READY, *_packages_condition(s)),
         *((_set(s, RobotCondition.PROGRAM_RUNNING, *program),) if program is not None else ()),
+        *((_set(s, RobotCondition.SESSION_ACTIVE, *session),) if session is not None else ()),
     )
 
 

@@ -33,7 +33,7 @@ from kuberpa_panel.agents.limits import TokenBucket
 from kuberpa_panel.agents.messages import settings_of, start_of
 from kuberpa_panel.agents.records import clean, opened
 from kuberpa_panel.agents.reports import Reporter, Reports
-from kuberpa_panel.agents.status import AgentStatusWriter
+from kuberpa_panel.agents.status import AgentStatusWriter, session_seen
 from kuberpa_panel.core import dispatch
 from kuberpa_panel.core.dispatch import Baseline, Held, Hold, Key
 from kuberpa_panel.core.reports import belongs
@@ -210,6 +210,8 @@ class Connection:
                 # the operator waits for an end; what comes too often waits as everything else does
                 awaited = message.state is not RobotState.RUNNING and self._news.take()
                 self.status.update(lambda _: {"control": said}, urgent=awaited)
+            case wire.Seen():
+                self.status.update(session_seen(message, clock.now()), urgent=self._news.take())
             case wire.Hello():
                 raise Close(POLICY_VIOLATION, "hello: is the first frame and comes once")
 
@@ -287,8 +289,11 @@ class Connection:
         known = DefinitionsKnown(mine.namespace, mine.robot, fingerprint, message.definitions, clock.now())
         await self._source.put(known, len(body))
         names = tuple(sorted({definition.name for definition in message.definitions}))
+        gui = tuple(sorted({definition.name for definition in message.definitions if definition.needs_session}))
         first = not self.status.status.connected
-        self.status.update(lambda _: {"definitions": names, "connected": True}, urgent=first)
+        self.status.update(
+            lambda _: {"definitions": names, "session_definitions": gui, "connected": True}, urgent=first
+        )
 
     # ---- to the agent
 

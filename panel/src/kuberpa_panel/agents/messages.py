@@ -17,6 +17,7 @@ def settings_of(robot: Robot, lost_after_seconds: float) -> wire.Settings:
         package_index=robot.spec.package_index,
         lost_after_seconds=lost_after_seconds,
         state=state,
+        session=robot.spec.session,
         # what works as usual need not hear of every change of the spec
         generation=0 if state is RobotState.RUNNING else robot.metadata.generation,
     )
@@ -44,4 +45,5 @@ def start_of(item: ActivityItem) -> wire.Start:
         timeout_seconds=spec.timeout_seconds,
         grace_period_seconds=spec.stop.grace_period_seconds,
         retryable=spec.retry.limit > 0,
+        needs_session=spec.needs_session,
     )

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from kuberpa.client import ROBOTS, ApiError, Body, Cluster, ConflictError, InvalidError, NotFoundError
 from kuberpa.failpoints import Failpoint, reach
+from kuberpa.names import timestamp
 from kuberpa.robot import AgentStatus, PackagesStatus, Robot
-from kuberpa.wire import Hello
+from kuberpa.session import SessionStatus
+from kuberpa.wire import Hello, Seen
 from kuberpa_panel.agents.identity import DeniedError, Identity, is_pod_of, stranger
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ def _claimed(before: AgentStatus | None, identity: Identity, hello: Hello, serve
         connected_at=now,
         disconnected_at=known.disconnected_at if known else None,
         definitions=known.definitions if known else (),
+        session_definitions=known.session_definitions if known else (),
         packages=known.packages if known else PackagesStatus(),
     )
 
@@ -85,6 +88,18 @@ async def write_under_epoch(cluster: Cluster, namespace: str, robot: str, epoch:
         {"op": "add", "path": "/status/agent", "value": agent},
     ]
     return await cluster.patch(ROBOTS, namespace, robot, operations, subresource="status")
+
+
+def session_seen(message: Seen, now: datetime) -> Callable[[AgentStatus], dict[str, Any]]:
+    """The change of status that an observation of the session is; its time is that of the first of equal ones."""
+
+    def change(status: AgentStatus) -> dict[str, Any]:
+        known = status.session
+        seen = SessionStatus.of({**message.session.to_json(), "observedAt": timestamp(now)})
+        same = known is not None and seen == known.model_copy(update={"observed_at": seen.observed_at})
+        return {"session": known if same else seen}
+
+    return change
 
 
 class AgentStatusWriter:

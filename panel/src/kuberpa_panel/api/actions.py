@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from kuberpa.activity import MAX_INPUT_BYTES, ActivityItem, ActivityItemSpec, DesiredState
 from kuberpa.client import ApiError, InvalidError
+from kuberpa.definition_rights import DEFINITION_RIGHTS
 from kuberpa_panel.api.access import require
 from kuberpa_panel.api.context import Context
 from kuberpa_panel.api.problems import ConflictProblem, FieldError, InvalidProblem, Right, from_api_error
@@ -28,13 +29,16 @@ async def run(  # noqa: PLR0913  who, where, and what
     """Create an ActivityItem.
 
     Raises ForbiddenProblem without `create activityitems`, or without `create robots/run` on the robot (on every
-    robot of the namespace for a selector); InvalidProblem naming each wrong field.
+    robot of the namespace for a selector), or without what its definition takes besides (DEFINITION_RIGHTS);
+    InvalidProblem naming each wrong field.
     """
     access, user = context.services.access, viewer.user
     await require(access, user, Right("create", "activityitems", namespace))
     parsed = _parse(spec)
     robot = parsed.robot_ref.name if parsed.robot_ref else ""
     await require(access, user, Right("create", "robots/run", namespace, robot))
+    if (special := DEFINITION_RIGHTS.get(parsed.definition)) is not None:
+        await require(access, user, Right("create", f"robots/{special}", namespace, robot))
     try:
         return await context.services.activities.create(user, namespace, spec, name=name, labels=labels)
     except InputError as error:

@@ -19,12 +19,13 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from kuberpa.activity import ActivityItem
+from kuberpa.definition_rights import DEFINITION_RIGHTS
 from kuberpa.schedule import Schedule
 from kuberpa_panel.api.access import Scope, allows, require, scope_of
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.problems import NotFoundProblem, Right, forbidden
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
-from kuberpa_panel.services.schedules import robots_of
+from kuberpa_panel.services.schedules import definitions_of, robots_of
 
 
 class Guard(ABC):
@@ -165,6 +166,11 @@ def schedule_rights(schedule: Schedule) -> tuple[Right, ...]:
     meta = schedule.metadata
     action = schedule.spec.action
     needed = [Right("create", "robots/run", meta.namespace, robot) for robot in sorted(robots_of(schedule))]
+    needed += [
+        Right("create", f"robots/{DEFINITION_RIGHTS[definition]}", meta.namespace, robot)
+        for definition, robot in sorted(definitions_of(schedule))
+        if definition in DEFINITION_RIGHTS
+    ]
     if action.robot_state is not None:
         needed += [Right("create", "robots/stop", meta.namespace), Right("patch", "robots", meta.namespace)]
     if action.queue_item is not None:

@@ -8,6 +8,7 @@ from kuberpa.names import ANNOTATION_ON_BEHALF_OF, timestamp
 from kuberpa.planning.explain import Explained, explain
 from kuberpa.planning.plan import parse
 from kuberpa.schedule import Schedule
+from kuberpa.schedule_action import ActivityTemplate
 from kuberpa_panel import clock
 from kuberpa_panel.database import firings
 from kuberpa_panel.database.firings import FiringPage
@@ -80,8 +81,18 @@ class Schedules:
         return Schedule.of(body)
 
 
+def definitions_of(schedule: Schedule) -> Iterable[tuple[str, str]]:
+    """What it runs, each with the robot's name; an empty one stands for any robot of the namespace."""
+    return {
+        (each.spec.definition, each.spec.robot_ref.name if each.spec.robot_ref else "") for each in _items(schedule)
+    }
+
+
 def robots_of(schedule: Schedule) -> Iterable[str]:
     """Names of the robots that it runs on; an empty one stands for any robot of the namespace."""
+    return {robot for _, robot in definitions_of(schedule)}
+
+
+def _items(schedule: Schedule) -> Iterable[ActivityTemplate]:
     action = schedule.spec.action
-    templates = (action.activity,) if action.activity else action.sequence.steps if action.sequence else ()
-    return {each.spec.robot_ref.name if each.spec.robot_ref else "" for each in templates}
+    return (action.activity,) if action.activity else action.sequence.steps if action.sequence else ()

@@ -28,7 +28,7 @@ def file_put(path: str, data: str, *, offset: int = 0, size: int, sha256: str) -
     hash, and only then does the target appear, whole, in one step. Result: path, received (bytes so far; the
     next offset), complete.
     """
-    target = _resolve(path)
+    target = resolve(path)
     try:
         chunk = base64.b64decode(data, validate=True)
     except binascii.Error as error:
@@ -60,7 +60,7 @@ def file_get(path: str, *, offset: int = 0, length: int = DEFAULT_CHUNK_BYTES) -
     """
     if offset < 0 or not 0 < length <= MAX_CHUNK_BYTES:
         raise ValueError(f"offset must be at least 0, length between 1 and {MAX_CHUNK_BYTES}")
-    with _resolve(path).open("rb") as file:
+    with resolve(path).open("rb") as file:
         status = os.fstat(file.fileno())
         file.seek(offset)
         chunk = file.read(length)
@@ -77,7 +77,7 @@ def file_get(path: str, *, offset: int = 0, length: int = DEFAULT_CHUNK_BYTES) -
 @activity(name="file.stat")
 def file_stat(path: str, *, sha256: bool = False) -> dict[str, Any]:
     """What is at a path: exists, path, and if so kind (file, folder or other), size, modifiedAt, sha256 on request."""
-    target = _resolve(path)
+    target = resolve(path)
     try:
         status = target.stat()
     except FileNotFoundError:
@@ -92,7 +92,8 @@ def file_stat(path: str, *, sha256: bool = False) -> dict[str, Any]:
     return {**found, "sha256": _sha256(target)} if sha256 and target.is_file() else found
 
 
-def _resolve(path: str) -> Path:
+def resolve(path: str) -> Path:
+    """Where a path leads; a relative one cannot leave the robot's files folder. Raises ValueError."""
     if not path or "\0" in path:
         raise ValueError("path must not be empty or contain NUL")
     if Path(path).is_absolute():

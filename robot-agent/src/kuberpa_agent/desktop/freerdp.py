@@ -156,7 +156,14 @@ class Connection:
     def _environment(self, screen: Mapping[str, str]) -> dict[str, str]:
         home = {"HOME": str(self._folder), "XDG_CONFIG_HOME": str(self._folder / "config")}
         trusted = {"SSL_CERT_FILE": str(self._target.ca_file)} if self._target.ca_file else {}
-        return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **home, **trusted, **_LOGGING, **screen}
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LC_ALL": "C.UTF-8",
+            **home,
+            **trusted,
+            **_LOGGING,
+            **screen,
+        }
 
     async def _converse(self, account: Account, environment: Mapping[str, str], path: Path) -> int:
         command = self._target.command(path)

@@ -7,6 +7,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 REGISTRY: dict[str, Callable[..., Any]] = {}
 """Definitions of this process by name, in order of registration."""
+NEED_SESSION: set[str] = set()
+"""Those that run only while the robot's graphical session is active."""
 
 
 class DefinitionError(ValueError):
@@ -16,13 +18,16 @@ class DefinitionError(ValueError):
 @overload
 def activity(function: _F) -> _F: ...
 @overload
-def activity(*, name: str | None = None) -> Callable[[_F], _F]: ...
-def activity(function: _F | None = None, *, name: str | None = None) -> _F | Callable[[_F], _F]:
+def activity(*, name: str | None = None, needs_session: bool = False) -> Callable[[_F], _F]: ...
+def activity(
+    function: _F | None = None, *, name: str | None = None, needs_session: bool = False
+) -> _F | Callable[[_F], _F]:
     """Make a function, `def` or `async def`, a definition that ActivityItems can name.
 
     `name` defaults to the function's own. Annotated parameters are checked and converted from JSON before the
     call, the docstring is the description, a parameter annotated `logging.Logger` receives a logger. The
-    result must be JSON-like; dataclasses, dates, decimals, paths and enums are converted.
+    result must be JSON-like; dataclasses, dates, decimals, paths and enums are converted. With `needs_session`
+    ActivityItems wait until the robot's graphical session is active: neither locked nor without a screen.
     """
     if function is not None:
         register(function, name or function.__name__)
@@ -30,6 +35,8 @@ def activity(function: _F | None = None, *, name: str | None = None) -> _F | Cal
 
     def decorate(decorated: _F) -> _F:
         register(decorated, name or decorated.__name__)
+        if needs_session:
+            NEED_SESSION.add(name or decorated.__name__)
         return decorated
 
     return decorate

@@ -12,7 +12,7 @@ import traceback
 from importlib import metadata
 from typing import Any, Final
 
-from kuberpa_agent.sdk.registry import REGISTRY, register
+from kuberpa_agent.sdk.registry import NEED_SESSION, REGISTRY, register
 from kuberpa_agent.worker import command, signature
 
 GROUP: Final = "kuberpa.activities"
@@ -22,7 +22,7 @@ _MAX_ERROR_CHARS: Final = 2000
 def load(*, builtin: bool) -> list[str]:
     """Register everything; returns what failed, one text an entry point."""
     if builtin:
-        from kuberpa_agent.builtin import files, processes  # noqa: F401, PLC0415  importing registers them
+        from kuberpa_agent.builtin import files, processes, session, windows  # noqa: F401, PLC0415  importing registers them
 
         return []
     errors = []
@@ -42,6 +42,10 @@ def describe(*, builtin: bool) -> list[dict[str, Any]]:
     functions = {**REGISTRY, **(command.SIGNATURES if builtin else {})}
     kinds = dict.fromkeys(command.SIGNATURES, "command")
     return [
-        {**signature.describe(name, function), "kind": kinds.get(name, "function")}
+        {
+            **signature.describe(name, function),
+            "kind": kinds.get(name, "function"),
+            "needsSession": name in NEED_SESSION,
+        }
         for name, function in sorted(functions.items())
     ]

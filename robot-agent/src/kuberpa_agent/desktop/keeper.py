@@ -1,0 +1,170 @@
+"""The robot's session as its spec wants it: kept by this agent, or observed where it is somebody else's."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from kuberpa import wire
+from kuberpa.session import Observed, Session, SessionState, SessionType
+from kuberpa_agent.desktop.virtual_screen import ScreenError, VirtualScreen
+from kuberpa_agent.errors import BusyError
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 2.0
+
+
+class Kept(Protocol):
+    """A session in somebody's care."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """How programs find it."""
+
+    async def run(self) -> None:
+        """Look after it until cancelled."""
+
+
+class Keeper:
+    """Has the session that Settings ask for, and says what it sees of it."""
+
+    def __init__(self, folder: Path, emit: Callable[[wire.Seen], None]) -> None:
+        """`folder` is made private to the agent when a session is kept."""
+        self._folder = folder
+        self._emit = emit
+        self._wanted: Session | None = None
+        self._kept: Kept | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.seen = Observed()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """How programs find the session."""
+        return dict(self._kept.environment) if self._kept else {}
+
+    async def configure(self, wanted: Session) -> None:
+        """Have this session from now on."""
+        if wanted == self._wanted:
+            return
+        await self.close()
+        self._wanted = wanted
+        self._kept = self._care(wanted)
+        self._task = asyncio.create_task(self._kept.run(), name="session")
+
+    async def close(self) -> None:
+        """Let go of the session."""
+        task, self._task, self._wanted = self._task, None, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def check(self, job: wire.Start, definition: wire.Definition) -> None:
+        """Raise BusyError for what needs an active session while there is none."""
+        needed = definition.needs_session if job.needs_session is None else job.needs_session
+        if needed and self.seen.state is not SessionState.ACTIVE:
+            raise BusyError(f"the robot's session is {self.seen.state.value}, and it needs an active one")
+
+    def see(self, seen: Observed) -> None:
+        """Tell what is seen, if that has changed."""
+        if seen != self.seen:
+            self.seen = seen
+            self._emit(wire.Seen(session=seen))
+
+    def _care(self, wanted: Session) -> Kept:
+        if sys.platform == "win32":
+            from kuberpa_agent.desktop.windows_session import WindowsSession  # noqa: PLC0415  importable only there
+
+            return WindowsSession(wanted, self.see)
+        else:  # noqa: RET505  type checkers follow the branches of one statement
+            if wanted.type is SessionType.CONSOLE:
+                return OwnScreen(wanted, self._folder, self.see)
+            return GivenScreen(self.see)
+
+
+class OwnScreen:
+    """A virtual display of the agent's own."""
+
+    def __init__(self, wanted: Session, folder: Path, see: Callable[[Observed], None]) -> None:
+        self._wanted = wanted
+        self._folder = folder
+        self._see = see
+        self._screen = VirtualScreen(folder)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """DISPLAY and the key to it."""
+        return self._screen.environment
+
+    async def run(self) -> None:
+        """Keep it; without keepAlive it is started once."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sized = Observed(width=self._wanted.width, height=self._wanted.height)
+        try:
+            while True:
+                try:
+                    await self._screen.open(self._wanted.width, self._wanted.height)
+                except ScreenError as error:
+                    self._see(Observed(state=SessionState.NONE, cause="ScreenFailed", message=str(error)[:1024]))
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                os.environ.update(self._screen.environment)  # for what this process shows of it
+                self._see(sized.model_copy(update={"state": SessionState.ACTIVE}))
+                await self._screen.wait()
+                log.warning("the virtual screen ended")
+                gone = {
+                    "state": SessionState.LOGGED_OFF,
+                    "cause": "ScreenEnded",
+                    "message": "the virtual screen ended, and its windows with it",
+                }
+                self._see(sized.model_copy(update=gone))
+                if not self._wanted.keep_alive:
+                    await asyncio.Event().wait()
+        finally:
+            for name in ("DISPLAY", "XAUTHORITY"):
+                os.environ.pop(name, None)
+            await self._screen.close()
+
+
+class GivenScreen:
+    """A display that the agent was started with, or none."""
+
+    def __init__(self, see: Callable[[Observed], None]) -> None:
+        self._see = see
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Programs have it from the agent's own environment."""
+        return {}
+
+    async def run(self) -> None:
+        """Look again and again whether it is there."""
+        if not os.environ.get("DISPLAY"):
+            self._see(Observed())
+            return
+        while True:
+            self._see(await asyncio.to_thread(look))
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+def look() -> Observed:
+    """The display that this process has."""
+    from Xlib.display import Display  # noqa: PLC0415  only where there is a display
+    from Xlib.error import ConnectionClosedError, DisplayError  # noqa: PLC0415  as above
+
+    name = os.environ.get("DISPLAY", "")
+    try:
+        display = Display(name)
+        size = display.screen().root.get_geometry()
+        seen = Observed(state=SessionState.ACTIVE, width=size.width, height=size.height)
+        display.close()
+    except (DisplayError, ConnectionClosedError, OSError) as error:
+        why = f"the display {name} cannot be reached: {error}"
+        return Observed(state=SessionState.DISCONNECTED, cause="ScreenGone", message=why[:1024])
+    return seen
