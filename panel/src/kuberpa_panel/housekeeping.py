@@ -20,7 +20,7 @@ BREATH_SECONDS: Final = 0.05
 
 _OF_ACTIVITIES: Final = (
     "WITH old AS (DELETE FROM activities WHERE uid IN (SELECT uid FROM activities "
-    "WHERE finished_at < clock_timestamp() - $1::interval ORDER BY finished_at LIMIT $2) RETURNING uid), "
+    "WHERE finished_at < statement_timestamp() - $1::interval ORDER BY finished_at LIMIT $2) RETURNING uid), "
     "lines AS (DELETE FROM log_lines USING old WHERE log_lines.uid = old.uid), "
     "notes AS (DELETE FROM activity_progress USING old WHERE activity_progress.uid = old.uid), "
     "attempts AS (DELETE FROM activity_attempts USING old WHERE activity_attempts.uid = old.uid) "
@@ -28,11 +28,11 @@ _OF_ACTIVITIES: Final = (
 )
 _OF_FIRINGS: Final = (
     "WITH old AS (DELETE FROM schedule_firings WHERE ctid IN (SELECT ctid FROM schedule_firings "
-    "WHERE decided_at < clock_timestamp() - $1::interval LIMIT $2) RETURNING 1) SELECT count(*) FROM old"
+    "WHERE decided_at < statement_timestamp() - $1::interval LIMIT $2) RETURNING 1) SELECT count(*) FROM old"
 )
 _OF_CHANGES: Final = (
     "WITH old AS (DELETE FROM setting_changes WHERE id IN (SELECT id FROM setting_changes "
-    "WHERE at < clock_timestamp() - $1::interval ORDER BY at LIMIT $2) RETURNING 1) SELECT count(*) FROM old"
+    "WHERE at < statement_timestamp() - $1::interval ORDER BY at LIMIT $2) RETURNING 1) SELECT count(*) FROM old"
 )
 
 

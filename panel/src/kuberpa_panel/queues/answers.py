@@ -40,4 +40,4 @@ async def find(connection: Any, number: int, request: Held, by: str) -> Settled 
 
 async def forget(connection: Any) -> None:
     """Forget what is older than a day."""
-    await connection.execute("DELETE FROM queue_answers WHERE answered_at < clock_timestamp() - interval '1 day'")
+    await connection.execute("DELETE FROM queue_answers WHERE answered_at < statement_timestamp() - interval '1 day'")

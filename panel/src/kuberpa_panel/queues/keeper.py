@@ -32,7 +32,7 @@ DUE_AT_ONCE: Final = 1000
 EXPIRED_AT_ONCE: Final = 200
 PRUNED_AT_ONCE: Final = 2000
 RERANKED_AT_ONCE: Final = 5000
-ANYTHING_DUE: Final = "SELECT EXISTS (SELECT FROM queue_items WHERE due_at <= clock_timestamp())"
+ANYTHING_DUE: Final = "SELECT EXISTS (SELECT FROM queue_items WHERE due_at <= statement_timestamp())"
 """Asked at each round, which also proves the connection that holds the lock: the one query that idle queues cost."""
 
 RANKS: Final = {
@@ -77,7 +77,7 @@ class Keeper:
                 "state = CASE state WHEN 'Deferred' THEN 'New' ELSE state END, "
                 "history = CASE state WHEN 'Deferred' THEN queue_note(history, queue_entry($1, state, 'New', 'Due')) "
                 "ELSE history END FROM (SELECT queue_id AS q, id AS i FROM queue_items "
-                "WHERE due_at <= clock_timestamp() AND state <> 'Leased' ORDER BY due_at LIMIT $2 "
+                "WHERE due_at <= statement_timestamp() AND state <> 'Leased' ORDER BY due_at LIMIT $2 "
                 "FOR UPDATE SKIP LOCKED) AS due WHERE queue_id = q AND id = i RETURNING queue_id",
                 ITSELF,
                 DUE_AT_ONCE,
@@ -89,7 +89,7 @@ class Keeper:
         """End leases that nobody renewed."""
         async with self._database.connection() as connection, connection.transaction():
             rows = await connection.fetch(
-                f"SELECT {SHOWN} FROM queue_items WHERE due_at <= clock_timestamp() AND state = 'Leased' "  # noqa: S608  columns
+                f"SELECT {SHOWN} FROM queue_items WHERE due_at <= statement_timestamp() AND state = 'Leased' "  # noqa: S608  columns
                 "ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED",
                 EXPIRED_AT_ONCE,
             )
@@ -112,7 +112,7 @@ class Keeper:
         """Forget what has been kept for long enough."""
         async with self._database.connection() as connection:
             await connection.execute(
-                "DELETE FROM queue_keys WHERE kind = 'i' AND created_at < clock_timestamp() - interval '1 day'"
+                "DELETE FROM queue_keys WHERE kind = 'i' AND created_at < statement_timestamp() - interval '1 day'"
             )
             await answers.forget(connection)
             queues = await connection.fetch("SELECT id, namespace, name FROM queues")
@@ -132,7 +132,7 @@ class Keeper:
             gone = await connection.fetch(
                 "DELETE FROM queue_finished WHERE queue_id = $1 AND id IN (SELECT id FROM queue_finished "
                 "WHERE queue_id = $1 AND state = ANY($2::text[]) "
-                "AND finished_at < clock_timestamp() - make_interval(secs => $3::integer) LIMIT $4) "
+                "AND finished_at < statement_timestamp() - make_interval(secs => $3::integer) LIMIT $4) "
                 "RETURNING id, reference",
                 number,
                 states,

@@ -223,7 +223,7 @@ class Projection:
             row = await connection.fetchrow(
                 "SELECT count(*) AS n, coalesce(sum(extract(epoch FROM finished_at - started_at)), 0)::float8 "
                 "AS worked FROM queue_finished WHERE queue_id = $1 AND state = ANY('{Succeeded,Failed,DeadLettered}') "
-                "AND finished_at > clock_timestamp() - make_interval(secs => $2::integer)",
+                "AND finished_at > statement_timestamp() - make_interval(secs => $2::integer)",
                 number,
                 RATE_WINDOW_SECONDS,
             )
@@ -263,7 +263,8 @@ class Projection:
                 number,
             )
             await connection.execute(
-                "DELETE FROM queue_forecasts WHERE queue_id = $1 AND made_at < clock_timestamp() - interval '30 days'",
+                "DELETE FROM queue_forecasts WHERE queue_id = $1 "
+                "AND made_at < statement_timestamp() - interval '30 days'",
                 number,
             )
         for row in rows:
