@@ -44,6 +44,7 @@ SUITES = (
     Suite("Dispatch", "tests.benchmarks.dispatch"),
     Suite("Work queues over HTTP", "tests.benchmarks.queues"),
     Suite("Work queues over agents' connections", "tests.benchmarks.queue_agents"),
+    Suite("Stop and kill", "tests.benchmarks.stopping"),
     Suite("Fleets", "tests.benchmarks.fleets"),
     Suite("Schedules", "tests.benchmarks.schedules"),
     Suite("A thousand robots at work", "tests.benchmarks.load", long=True),

@@ -16,11 +16,12 @@ from tests.support.agent_panel import eventually, scripted_panel
 from tests.support.agent_runs import living
 from tests.support.robot_packages import make_wheel
 from tests.support.windows_agent import WindowsAgent
-from tests.support.wine import Windows
+from tests.support.wine import REPOSITORY, Windows
 
 from kuberpa import wire
 from kuberpa.lifecycle import Outcome
 from kuberpa.reasons import Reason
+from kuberpa.robot import RobotState
 
 ACTIVITIES = '''
     """What robots on Windows are asked for."""
@@ -318,3 +319,47 @@ async def test_a_second_agent_in_the_same_folder_is_refused(agent: WindowsAgent)
     )
     assert done.returncode == 1
     assert "another agent uses" in done.stderr
+
+
+SAMPLE = REPOSITORY / "manifests" / "windows" / "desk_program.py"
+
+
+async def told(agent: WindowsAgent, state: str, generation: int) -> None:
+    """Tell the robot, and wait until it says that it is so."""
+    link = await agent.panel.connected()
+    agent.panel.settings = agent.panel.settings.model_copy(
+        update={"state": RobotState(state), "generation": generation}
+    )
+    await link.send(wire.Configure(settings=agent.panel.settings))
+    await agent.panel.until(
+        lambda: [
+            s for s in agent.panel.of(wire.State) if (s.state, s.settled, s.generation) == (state, True, generation)
+        ]
+    )
+
+
+async def test_the_sample_program_is_started_paused_safely_stopped_and_killed(agent: WindowsAgent) -> None:
+    command = [wine.path(agent.windows.python), wine.path(SAMPLE)]
+    try:
+        uid = await agent.start("os.command", command, options={"program": True})
+        await agent.printed(uid, "working")
+        await told(agent, "Paused", 1)
+        await agent.printed(uid, "held")
+        await (await agent.panel.connected()).send(
+            wire.Configure(settings=agent.panel.settings.model_copy(update={"state": RobotState.RUNNING}))
+        )
+        await agent.printed(uid, "goes on")
+        await agent.stop(uid)
+        ended = await agent.finished(uid)
+        assert (ended.outcome, ended.exit_code, ended.survivors) == (Outcome.STOPPED, 0, ())
+        assert agent.panel.text(uid)[-1].startswith("ended in order after ")
+        again = await agent.start("os.command", command, options={"program": True})
+        await agent.printed(again, "working")
+        await told(agent, "Killing", 2)
+        ended = await agent.finished(again)
+        assert (ended.outcome, ended.reason, ended.survivors) == (Outcome.KILLED, Reason.ROBOT_STOPPED, ())
+    finally:
+        link = await agent.panel.connected()
+        agent.panel.settings = agent.panel.settings.model_copy(update={"state": RobotState.RUNNING, "generation": 3})
+        await link.send(wire.Configure(settings=agent.panel.settings))
+    assert living("desk_program.py") == set()

@@ -1,7 +1,9 @@
 """Every misbehaving program, for real: stopped, killed, timed out, or ended by itself, nothing of it is left."""
 
+import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from tests.support.agent_runs import Bench, eventually, living
 
 from kuberpa import wire
 from kuberpa_agent.errors import UnknownRunError
+from kuberpa_agent.platform import cgroup
 
 STUBBORN = "trap '' TERM INT HUP; echo ready; while :; do sleep 600; done"
 
@@ -175,7 +178,32 @@ async def test_a_killed_shim_takes_its_whole_tree_along(bench: Bench, marker: st
     assert living(marker) == set()
 
 
-@pytest.mark.skipif(not os.access("/sys/fs/cgroup/unified/cgroup.procs", os.W_OK), reason="needs a writable cgroup v2")
+def has_cgroups() -> bool:
+    """Whether this process may make cgroups, as its shims then do."""
+    path = cgroup.create(f"kuberpa-probe-{os.getpid()}")
+    cgroup.remove(path)
+    return bool(path)
+
+
+needs_cgroups = pytest.mark.skipif(not has_cgroups(), reason="no cgroup v2 is writable here: only the path without")
+
+
+@needs_cgroups
+@pytest.mark.parametrize("text", TREES.values(), ids=TREES.keys())
+async def test_the_kernel_kills_by_cgroup_and_the_cgroup_is_removed_after_a_program_that(
+    bench: Bench, text: str
+) -> None:
+    nap = f"6{uuid.uuid4().int % 10**8:08d}"
+    uid = await bench.start("os.command", ["sh", "-c", text.replace("sleep 600", f"sleep {nap}")])
+    await bench.printed(uid, "ready")
+    group = json.loads((bench.directory(uid) / "state.json").read_text())["cgroup"]
+    assert cgroup.members(group) >= living(nap)
+    await bench.executor.kill(uid, 1)
+    assert (await bench.finished(uid)).end.survivors == ()
+    assert not os.access(group, os.F_OK)
+
+
+@needs_cgroups
 async def test_a_cgroup_finds_even_what_left_no_trace_when_the_shim_is_killed(bench: Bench) -> None:
     nap = f"6{uuid.uuid4().int % 10**8:08d}"
     uid = await bench.start("os.command", ["sh", "-c", f"env -i setsid sleep {nap} & echo ready; exec sleep {nap}"])
@@ -188,6 +216,34 @@ async def test_a_cgroup_finds_even_what_left_no_trace_when_the_shim_is_killed(be
     assert living(nap) == set()
     assert group
     assert not os.access(group, os.F_OK)
+
+
+async def test_what_somebody_else_starts_for_a_run_is_found_by_its_mark(bench: Bench, tmp_path: Path) -> None:
+    # As `at` does: a daemon that is not below the run starts a program with the environment of who asked.
+    nap = f"6{uuid.uuid4().int % 10**8:08d}"
+    box = tmp_path / "box"
+    daemon = (
+        "import json, pathlib, subprocess, sys, time\n"
+        "box = pathlib.Path(sys.argv[1])\n"
+        "while not box.exists(): time.sleep(0.01)\n"
+        "subprocess.Popen(['sleep', sys.argv[2]], env=json.loads(box.read_text()), start_new_session=True)\n"
+        "time.sleep(600)\n"
+    )
+    scheduler = await asyncio.create_subprocess_exec(sys.executable, "-c", daemon, str(box), nap)
+    try:
+        ask = f"import json, os; open({str(box)!r} + '.new', 'w').write(json.dumps(dict(os.environ)))"
+        run = f"{sys.executable} -c {shlex.quote(ask)}; mv {box}.new {box}; echo ready; sleep 600"
+        uid = await bench.start("os.command", ["sh", "-c", run])
+        await bench.printed(uid, "ready")
+        await eventually(lambda: len(living(f"sleep\0{nap}")) == 1)
+        await bench.executor.kill(uid, 1)
+        record = await bench.finished(uid)
+        assert (record.end.outcome, record.end.survivors) == ("Killed", ())
+        assert living(f"sleep\0{nap}") == set()
+        assert scheduler.returncode is None
+    finally:
+        scheduler.kill()
+        await scheduler.wait()
 
 
 async def test_a_torn_last_line_after_a_crash_is_no_line(bench: Bench, marker: str) -> None:
@@ -252,7 +308,7 @@ def test_an_unprivileged_agent_kills_trees_too(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     shutil.chown(home, 65534, 65534)
-    tests = "killed_shim or stubborn or setsid or daemonises or ignores_sigterm or fork_bomb"
+    tests = "killed_shim or leaves_nothing or nothing_is_left or ignores_sigterm or fork_bomb or by_its_mark"
     done = subprocess.run(
         [
             "setpriv",

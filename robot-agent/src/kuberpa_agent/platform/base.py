@@ -54,6 +54,12 @@ class Tree(Protocol):
         Returns the survivors' PIDs.
         """
 
+    def kill_strays(self, marker: str, deadline_seconds: float) -> tuple[int, ...]:
+        """Kill what carries the run's mark without being below it: started for it by somebody else (at, systemd-run).
+
+        Returns the survivors' PIDs.
+        """
+
     def close(self) -> None:
         """Release what the tree held in the kernel."""
 

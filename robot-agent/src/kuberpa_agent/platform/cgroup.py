@@ -59,12 +59,17 @@ def remove(path: str) -> None:
 
 def _own() -> Path | None:
     try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     except OSError:
         return None
-    own = next((line[3:] for line in lines if line.startswith("0::")), None)
-    for mount in mounts:
+    return own_folder(groups, mounts)
+
+
+def own_folder(groups: str, mounts: str) -> Path | None:
+    """Folder of the cgroup v2 of the process that has these /proc/self/cgroup and /proc/self/mountinfo, if any."""
+    own = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), None)
+    for mount in mounts.splitlines():
         fields, _, kind = mount.partition(" - ")
         if own is not None and kind.startswith("cgroup2 "):
             root, point = fields.split()[3:5]

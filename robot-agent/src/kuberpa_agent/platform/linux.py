@@ -232,6 +232,11 @@ class LinuxTree:
 
         return linux_proc.kill_all(victims, lambda: bool(spare) or not self._reap(), deadline_seconds)
 
+    def kill_strays(self, marker: str, deadline_seconds: float) -> tuple[int, ...]:
+        """By the environment, as far as this user may read it: `at` and others copy that of whoever asks them."""
+        needle = f"{MARKER_VARIABLE}={marker}".encode()
+        return linux_proc.kill_all(lambda: linux_proc.marked(needle), lambda: True, deadline_seconds)
+
     def close(self) -> None:
         """Close the pipes and remove the cgroup."""
         for fd in list(self._names):

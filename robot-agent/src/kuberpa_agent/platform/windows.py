@@ -268,6 +268,10 @@ class WindowsTree:
         """Terminate the job until it is empty."""
         return _terminate(self._job, deadline_seconds)
 
+    def kill_strays(self, marker: str, deadline_seconds: float) -> tuple[int, ...]:  # noqa: ARG002
+        """None are known: what services and scheduled tasks start has their environment."""
+        return ()
+
     def close(self) -> None:
         """Close the job, which would end whatever were left."""
         _close(self._job)

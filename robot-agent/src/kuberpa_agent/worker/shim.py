@@ -29,6 +29,7 @@ _FLUSH_SECONDS: Final = 0.1
 """How long an unfinished line is held back."""
 _GROUP_POLL_SECONDS: Final = 0.05
 _KILL_SECONDS: Final = 10.0
+_STRAY_SECONDS: Final = 2.0
 _DRAIN_SECONDS: Final = 2.0
 _HEARTBEAT_SECONDS: Final = 5.0
 _TAIL_CHARS: Final = 4096
@@ -194,7 +195,8 @@ class Shim:
         if now >= self._grace_ends and not self._kill_reason:
             self._kill_reason = "GracePeriodExceeded"
         if self._kill_reason:
-            return tree.kill(frozenset(), _KILL_SECONDS)
+            survivors = tree.kill(frozenset(), _KILL_SECONDS)
+            return *survivors, *tree.kill_strays(str(self._job["run"]), _STRAY_SECONDS)
         if self._stop_reason and not self._asked:
             self._asked = True
             tree.ask()
