@@ -47,6 +47,7 @@ SUITES = (
     Suite("Stop and kill", "tests.benchmarks.stopping"),
     Suite("Fleets", "tests.benchmarks.fleets"),
     Suite("Schedules", "tests.benchmarks.schedules"),
+    Suite("GSettings", "tests.benchmarks.gsettings"),
     Suite("A thousand robots at work", "tests.benchmarks.load", long=True),
     Suite("Work queues with ten million items", "tests.benchmarks.queues", ("--long",), long=True, called="rows"),
 )

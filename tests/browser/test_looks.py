@@ -53,6 +53,9 @@ WORK_PAGES = [
     f"/calendars/{NAMESPACE}/circle",
     "/fleets",
     f"/fleets/{NAMESPACE}/clerks",
+    "/gsettings",
+    f"/gsettings/robots/{NAMESPACE}?q=mail",
+    "/gsettings/settings/panel",
 ]
 """Made of the same parts: dark and phone find what is to be found."""
 LOOKS: dict[str, tuple[Literal["light", "dark"], int]] = {

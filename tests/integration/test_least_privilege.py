@@ -152,6 +152,7 @@ def through_the_panel(night: Night) -> None:
     a_fleet(night, panel)
     a_work_item(night, panel)
     schedules_by_hand(night, panel)
+    settings_and_storage(panel)
 
 
 def schedules_by_hand(night: Night, panel: "Panel") -> None:
@@ -238,6 +239,14 @@ def a_work_item(night: Night, panel: "Panel") -> None:
     )
     item = panel.call("POST", f"{queue}/take", {})["item"]
     panel.call("POST", f"{queue}/items/{item['id']}/complete", {"token": item["lease"]["token"]})
+
+
+def settings_and_storage(panel: "Panel") -> None:
+    """The first value of a GSettings, another one, and what a robot stores."""
+    path = "/api/v1/gsettings/custom/default/limits"
+    panel.call("PATCH", f"{path}/daily", {"value": 5})
+    assert panel.call("PATCH", f"{path}/daily", {"op": "plus", "value": 1})["new"] == 6
+    assert panel.call("PATCH", "/api/v1/robots/default/worker/storage", {"path": "x", "value": 1})["version"] == 1
 
 
 class Panel:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.support.queues import NAMESPACE, ROBOT, Office, office
 from kuberpa import wire
 from kuberpa.model import Model
 from kuberpa.queueing import QueueErrorCode
-from kuberpa.wire import QueueOp
+from kuberpa.wire import QueueOp, RobotOp
 from kuberpa_panel.agents.calls import Calls
 from kuberpa_panel.agents.frames import encoded
 from kuberpa_panel.agents.identity import Identity
@@ -44,7 +44,7 @@ class Line:
         async with self.came:
             self.came.notify_all()
 
-    def send(self, op: QueueOp, queue: str, call_id: str = "", **body: Any) -> str:
+    def send(self, op: QueueOp | RobotOp, /, queue: str = "", call_id: str = "", **body: Any) -> str:
         self.count += 1
         call_id = call_id or f"{self.count:032d}"
         self.calls.accept(wire.Call(id=call_id, op=op, queue=queue, activity="post-7", body=body))
@@ -55,7 +55,7 @@ class Line:
             await self.came.wait_for(lambda: call_id in self.answers)
         return self.answers.pop(call_id)
 
-    async def ask(self, op: QueueOp, queue: str, **body: Any) -> wire.Answer:
+    async def ask(self, op: QueueOp | RobotOp, /, queue: str = "", **body: Any) -> wire.Answer:
         return await self.answer(self.send(op, queue, **body))
 
 
@@ -68,7 +68,7 @@ async def here(postgres_url: str) -> AsyncIterator[Office]:
 @pytest.fixture
 async def line(here: Office) -> AsyncIterator[Line]:
     line = Line()
-    line.calls = Calls(here.service, CLERK, line.offer)
+    line.calls = Calls(here.service, here.robot_calls, CLERK, line.offer)
     yield line
     await line.calls.close()
 
@@ -186,3 +186,41 @@ async def test_a_full_line_of_waiting_takes_does_not_keep_others_waiting(here: O
 def test_lone_surrogates_of_a_payload_do_not_break_the_connection() -> None:
     text = encoded(wire.Answer(id="a" * 32, result={"item": {"payload": {"x": "\ud800"}}}))
     assert wire.FROM_PANEL.validate_json(text).result["item"]["payload"] == {"x": "\ufffd"}
+
+
+async def test_what_a_robot_stores_is_its_own_and_a_repeated_call_is_done_once(line: Line) -> None:
+    key = "a" * 32
+    wanted = {"path": "seen", "op": "append", "value": "INV-1"}
+    first = await line.answer(line.send(RobotOp.STORAGE_CHANGE, call_id=key, **wanted))
+    again = await line.answer(line.send(RobotOp.STORAGE_CHANGE, call_id=key, **wanted))
+    assert first.result["value"] == again.result["value"] == ["INV-1"]
+    assert (await line.ask(RobotOp.STORAGE_READ, path="seen/0")).result["value"] == "INV-1"
+    line.calls = Calls(line.calls._queues, line.calls._robot_calls, replace(CLERK, robot="other"), line.offer)
+    assert (await line.ask(RobotOp.STORAGE_READ, path="seen")).result["found"] is False
+
+
+@pytest.mark.parametrize(
+    ("body", "code_"),
+    [
+        ({"path": "n", "value": 1, "version": 7}, QueueErrorCode.NOT_POSSIBLE),
+        ({"path": "", "value": 1}, QueueErrorCode.INVALID),
+        ({"path": "x", "op": "no-such"}, QueueErrorCode.INVALID),
+        ({"path": "x", "value": "y" * 300_000}, QueueErrorCode.INVALID),
+    ],
+)
+async def test_a_change_that_is_not_possible_is_answered(
+    line: Line, body: dict[str, Any], code_: QueueErrorCode
+) -> None:
+    assert code(await line.ask(RobotOp.STORAGE_CHANGE, **body)) == code_
+
+
+async def test_the_tree_is_handed_only_to_activities_of_the_robot(here: Office, line: Line) -> None:
+    assert code(await line.ask(RobotOp.GSETTINGS)) == QueueErrorCode.FORBIDDEN
+    for robot, expected in (("other", QueueErrorCode.FORBIDDEN), ("clerk", None)):
+        status = {"robot": robot, "phase": "Running", "lease": {"token": 1, "holder": "pod-1"}}
+        meta = {"namespace": NAMESPACE, "name": "post-7", "uid": f"post-{robot}", "resourceVersion": "1"}
+        here.cache.items.put({"metadata": meta, "spec": {"def": "x", "robotRef": {"name": robot}}, "status": status})
+        answer = await line.ask(RobotOp.GSETTINGS, path=f"activities/{NAMESPACE}/post-7/status/phase")
+        assert code(answer) == expected
+    assert answer.result == {"found": True, "value": "Running"}
+    here.cache.items.drop("post-clerk")

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kuberpa.queueing import AddItem, Complete, Fail, QueueItem, Settled, Take
+from kuberpa_panel.agents.robot_calls import RobotCalls
 from kuberpa_panel.database.pool import Database
+from kuberpa_panel.gsettings.service import GSettingsService
 from kuberpa_panel.panel import QUEUE_TUNING
 from kuberpa_panel.queues.keeper import Keeper
 from kuberpa_panel.queues.service import QueueService
@@ -49,6 +51,12 @@ class Office:
     keeper: Keeper
     access: Everybody
     names: Iterator[int] = field(default_factory=lambda: iter(range(10**6)))
+
+    @property
+    def robot_calls(self) -> RobotCalls:
+        """What a robot may ask for itself."""
+        access: Any = self.access
+        return RobotCalls(GSettingsService(access, None, self.cache, self.database, "kuberpa-system"), self.cache)  # type: ignore[arg-type]  # nothing is written to the cluster
 
     def queue(self, name: str = "", **spec: Any) -> str:
         """A WorkQueue with this spec, as the watch would show it."""

@@ -4,6 +4,7 @@ import typer
 
 from kuberpa_cli.commands import cluster
 from kuberpa_cli.errors import KuberpaError
+from kuberpa_cli.gsettings import commands as gsettings_commands
 from kuberpa_cli.queues import commands as queue_commands
 from kuberpa_cli.schedules import commands as schedules
 from kuberpa_cli.work import commands as work
@@ -22,6 +23,7 @@ fleet_commands.register(app)
 enrol_commands.register(app)
 schedules.register(app)
 queue_commands.register(app)
+gsettings_commands.register(app)
 
 
 def main() -> None:

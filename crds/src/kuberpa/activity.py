@@ -33,6 +33,16 @@ class Inject(Model):
             description="Parameter that receives a logger.",
         ),
     ] = None
+    gsettings: Annotated[
+        str | None,
+        Field(
+            max_length=128,
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+            description="Parameter that receives the GSettings tree: what the activity's creator and its robot may "
+            "both see when it starts. Of the creator the rights of the user name count, not those of groups; a robot "
+            "sees what its ServiceAccount robot-NAME is allowed to list.",
+        ),
+    ] = None
 
 
 class StopPolicy(Model):

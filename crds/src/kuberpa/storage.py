@@ -31,6 +31,19 @@ class ChangeStorage(Model):
     ] = None
 
 
+class ReadGSettings(Model):
+    """Which part of the tree."""
+
+    path: StoragePath = ""
+
+
+class GSettingsPart(Model):
+    """A part of the tree."""
+
+    found: bool
+    value: Any = None
+
+
 class Stored(Model):
     """A place of a robot's document, and what is known of the whole."""
 

@@ -9,7 +9,7 @@
     Output, Progress ────────────────────▶
           ◀─────────────────────────────── Ack (lines stored up to; result archived)
     Finished ────────────────────────────▶        repeated after reconnecting until it is acknowledged
-    Call, Cancel ────────────────────────▶        what runs ask of work queues, as kuberpa.queueing has it
+    Call, Cancel ────────────────────────▶        what runs ask of work queues (kuberpa.queueing), storage, GSettings
           ◀─────────────────────────────── Answer (by the call's id, in any order)
 
 A Call without an Answer is sent again after reconnecting, to whichever replica that is: its id is the idempotency key
@@ -282,17 +282,29 @@ class QueueOp(StrEnum):
     RELEASE = "release"
 
 
+class RobotOp(StrEnum):
+    """What a run may ask of the panel for its robot; the body is the request that is named here."""
+
+    STORAGE_READ = "storageRead"
+    """kuberpa.storage.ReadStorage"""
+    STORAGE_CHANGE = "storageChange"
+    """kuberpa.storage.ChangeStorage; the call's id makes sure that it is done once."""
+    GSETTINGS = "gsettings"
+    """kuberpa.storage.ReadGSettings: what the activity's creator and the robot may both see."""
+
+
 CallId = Annotated[str, Field(min_length=16, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
 """Chosen by the agent, and never again for something else."""
 
 
 class Call(Model):
-    """A run asks something of a work queue. What is wrong with the body is answered, not punished."""
+    """A run asks something of a work queue, or for its robot. What is wrong with the body is answered, not punished."""
 
     type: Literal["call"] = "call"
     id: CallId
-    op: QueueOp
-    queue: Annotated[str, Field(min_length=1, max_length=253)]
+    op: QueueOp | RobotOp
+    queue: Annotated[str, Field(max_length=253)] = ""
+    """Empty for what is no queue's."""
     activity: Annotated[str, Field(max_length=253)] = ""
     """Name of the ActivityItem that asks, for people."""
     body: dict[str, Any] = {}

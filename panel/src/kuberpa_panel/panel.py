@@ -17,6 +17,7 @@ from kuberpa_panel.agents.hub import Hub
 from kuberpa_panel.agents.identity import Identifier
 from kuberpa_panel.agents.ingest import Ingest
 from kuberpa_panel.agents.reports import Reports
+from kuberpa_panel.agents.robot_calls import RobotCalls
 from kuberpa_panel.archive import ArchiveLoop
 from kuberpa_panel.database import reads
 from kuberpa_panel.database.notifications import Notifications
@@ -82,7 +83,9 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
         lease = ReplicaLease(cluster, settings.namespace, settings.replica)
         hub = Hub(cluster, cache, lease.name)
         reports = Reports(cluster, cache)
-        plane = Plane(cache, reports, lease.name, settings.lost_after_seconds, partial(reads.holder, database), queues)
+        robot_calls = RobotCalls(gsettings, cache)
+        holder = partial(reads.holder, database)
+        plane = Plane(cache, reports, lease.name, settings.lost_after_seconds, holder, queues, robot_calls)
         enrolments = Enrolments(database, cluster, session_key)
         endpoint = AgentEndpoint(cluster, Identifier(cluster, cache, enrolments.identify), hub, ingest, plane)
         database.on_change(lambda: _archive_changed(database, lease))

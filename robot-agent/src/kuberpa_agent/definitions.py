@@ -48,10 +48,13 @@ def validate(target: Known, job: wire.Start) -> None:
         raise InvalidArgumentsError("input.args", "must be a list of positional arguments")
     if not isinstance(kwargs, dict | None):
         raise InvalidArgumentsError("input.kwargs", "must be an object of named arguments")
-    logger = job.inject.logger
-    if logger and logger not in {p.name for p in target.order}:
-        raise InvalidArgumentsError("inject.logger", f"the definition has no parameter {logger!r}")
-    injected = frozenset({logger} if logger else ())
+    wanted = {key: name for key, name in job.inject.to_json().items() if name}
+    for key, name in wanted.items():
+        if name not in {p.name for p in target.order}:
+            raise InvalidArgumentsError(f"inject.{key}", f"the definition has no parameter {name!r}")
+    if len(set(wanted.values())) < len(wanted):
+        raise InvalidArgumentsError("inject.gsettings", "names the same parameter as inject.logger")
+    injected = frozenset(wanted.values())
     try:
         given = signature.bind(target.order, args or [], kwargs or {}, injected)
     except ArgumentError as error:

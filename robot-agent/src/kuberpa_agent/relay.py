@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from kuberpa import wire
 from kuberpa.queueing import MAX_WAIT_SECONDS, QueueErrorCode, QueueProblem
-from kuberpa.wire import QueueOp
+from kuberpa.wire import QueueOp, RobotOp
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +95,10 @@ class QueueRelay:
             known.caller = caller
             return
         try:
-            op, queue = QueueOp(request.pop("op")), str(request.pop("queue"))
-        except (ValueError, KeyError):
+            op = _op(request.pop("op"))
+            queue = "" if isinstance(op, RobotOp) else str(request.pop("queue"))
+            request = dict(request["body"]) if isinstance(op, RobotOp) else request
+        except (ValueError, KeyError, TypeError):
             caller.answer(key, None, _problem(QueueErrorCode.INVALID, "op, queue: must name what is asked of whom"))
             return
         if len(self._pending) >= MOST_CALLS:
@@ -267,8 +269,14 @@ class QueueRelay:
         return any(p.call.op in SETTLING and _lease_of(p.call) == lease for p in self._pending.values())
 
 
-def _call(key: str, op: QueueOp, queue: str, activity: str, body: dict[str, Any]) -> wire.Call:
-    return wire.Call(id=key, op=op, queue=queue[:253] or "?", activity=activity[:253], body=body)
+def _op(name: Any) -> QueueOp | RobotOp:
+    """Raises ValueError for what nobody can be asked."""
+    return RobotOp(name) if name in set(RobotOp) else QueueOp(name)
+
+
+def _call(key: str, op: QueueOp | RobotOp, queue: str, activity: str, body: dict[str, Any]) -> wire.Call:
+    place = "" if isinstance(op, RobotOp) else queue[:253] or "?"
+    return wire.Call(id=key, op=op, queue=place, activity=activity[:253], body=body)
 
 
 def _lease_of(call: wire.Call) -> LeaseKey:

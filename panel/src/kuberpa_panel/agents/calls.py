@@ -1,4 +1,4 @@
-"""What the runs of one agent ask of work queues, each call in a task of its own.
+"""What the runs of one agent ask of work queues, and for their robot, each call in a task of its own.
 
 The robot's ServiceAccount is who asks, whatever a call says. A call counts as under way until its answer has left, so
 an agent that does not read holds no more than it may ask for; and of what touches the database only a few run at a
@@ -7,7 +7,7 @@ time, so that many calls of one agent wait for each other, not for everybody.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -16,9 +16,10 @@ from kuberpa import queueing, wire
 from kuberpa.client import ApiError
 from kuberpa.model import Model
 from kuberpa.queueing import FieldProblem, QueueError, QueueErrorCode, QueueProblem
-from kuberpa.wire import QueueOp
+from kuberpa.wire import QueueOp, RobotOp
 from kuberpa_panel import metrics
 from kuberpa_panel.agents.identity import Identity
+from kuberpa_panel.agents.robot_calls import ROBOT_BODIES, RobotCalls
 from kuberpa_panel.database.pool import ArchiveUnavailableError
 from kuberpa_panel.queues.interface import Queues
 from kuberpa_panel.services.access import robot_principal
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 8
 """Calls of one agent that work at a time; takes wait for items and are not among them."""
 
-BODIES: Final[dict[QueueOp, type[Model]]] = {
+BODIES: Final[Mapping[QueueOp | RobotOp, type[Model]]] = {
     QueueOp.ADD: queueing.AddItem,
     QueueOp.TAKE: queueing.Take,
     QueueOp.RENEW: queueing.Renew,
@@ -37,14 +38,18 @@ BODIES: Final[dict[QueueOp, type[Model]]] = {
     QueueOp.FAIL: queueing.Fail,
     QueueOp.DEFER: queueing.Defer,
     QueueOp.RELEASE: queueing.Release,
+    **ROBOT_BODIES,
 }
-"""Each is carried out by the method of `Queues` that has the operation's name."""
+"""Each of a queue is carried out by the method of `Queues` that has the operation's name."""
 
 
 class Calls:
     """Calls of one connection."""
 
-    def __init__(self, queues: Queues, identity: Identity, offer: Callable[[Model], None]) -> None:
+    def __init__(
+        self, queues: Queues, robot_calls: RobotCalls, identity: Identity, offer: Callable[[Model], None]
+    ) -> None:
+        self._robot_calls = robot_calls
         self._queues, self._identity, self._offer = queues, identity, offer
         self._principal = robot_principal(identity.namespace, identity.robot)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -106,6 +111,8 @@ class Calls:
             self._answer(call.id, result=result.to_json())
 
     async def _ask(self, call: wire.Call, body: Model) -> Model:
+        if isinstance(call.op, RobotOp):
+            return await self._robot_calls.ask(self._identity, call, body)
         method: Callable[..., Awaitable[Model]] = getattr(self._queues, call.op.value)
         return await method(self._principal, self._identity.namespace, call.queue, body)
 

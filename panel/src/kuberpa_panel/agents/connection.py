@@ -33,6 +33,7 @@ from kuberpa_panel.agents.limits import TokenBucket
 from kuberpa_panel.agents.messages import settings_of, start_of
 from kuberpa_panel.agents.records import clean, opened
 from kuberpa_panel.agents.reports import Reporter, Reports
+from kuberpa_panel.agents.robot_calls import RobotCalls
 from kuberpa_panel.agents.status import AgentStatusWriter, session_seen
 from kuberpa_panel.core import dispatch
 from kuberpa_panel.core.dispatch import Baseline, Held, Hold, Key
@@ -80,6 +81,7 @@ class Plane:
     holder: Callable[[str, int], Awaitable[str | None]]
     """Who held an attempt, as the archive knows it."""
     queues: Queues
+    robot_calls: RobotCalls
 
 
 class Connection:
@@ -110,7 +112,7 @@ class Connection:
         self._settings: wire.Settings | None = None
         self._reports_left = asyncio.Semaphore(REPORTS_MAX)
         self._reporter = Reporter(identity, source, self.offer)
-        self._calls = Calls(plane.queues, identity, self.offer)
+        self._calls = Calls(plane.queues, plane.robot_calls, identity, self.offer)
         self._bytes = TokenBucket(BYTES_PER_SECOND, BYTES_BURST)
         self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_BURST)
         self._news = TokenBucket(NEWS_PER_SECOND, NEWS_BURST)

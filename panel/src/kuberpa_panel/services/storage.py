@@ -14,6 +14,15 @@ from kuberpa_panel.services.changes import Author, Changes, Target
 HEADS_SECONDS: Final = 1.0
 """How old what is shown of all documents may be."""
 
+CALLS: Final = 64
+"""Of the robot's last changes that are remembered."""
+_WRITE: Final = (
+    "INSERT INTO robot_storage (namespace, robot, version, document, bytes, changed_at, changed_by, calls) "
+    "VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7) ON CONFLICT (namespace, robot) DO UPDATE SET "
+    "version = excluded.version, document = excluded.document, bytes = excluded.bytes, "
+    "changed_at = excluded.changed_at, changed_by = excluded.changed_by, calls = excluded.calls RETURNING *"
+)
+
 
 class StorageConflictError(Exception):
     """The document has another version than the one that was named."""
@@ -58,9 +67,9 @@ class Storage:
             entry.old, entry.new, entry.version = before, after.value, str(after.version)
         return after
 
-    async def change_own(self, robot: str, namespace: str, wanted: ChangeStorage) -> Stored:
-        """Change it for the robot itself, which may as often as it likes: that is its work, not a person's change."""
-        _, after = await self._change(f"robot {robot}", namespace, robot, wanted)
+    async def change_own(self, namespace: str, robot: str, wanted: ChangeStorage, call: str) -> Stored:
+        """Change it for the robot itself: that is its work, not a person's change. A repeated call is done once."""
+        _, after = await self._change(f"robot {robot}", namespace, robot, wanted, call)
         return after
 
     async def heads(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -95,13 +104,17 @@ class Storage:
         known = self._heads.by_place or {}
         return {place: known[place] if known.get(place) == head else head for place, head in fresh.items()}
 
-    async def _change(self, by: str, namespace: str, robot: str, wanted: ChangeStorage) -> tuple[Any, Stored]:
+    async def _change(
+        self, by: str, namespace: str, robot: str, wanted: ChangeStorage, call: str = ""
+    ) -> tuple[Any, Stored]:
         async with self._database.connection() as connection, connection.transaction():
             # the lock is there before the row is, so that two first changes wait for each other too
             await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{namespace}/{robot}")
             row = await connection.fetchrow(
                 "SELECT * FROM robot_storage WHERE namespace = $1 AND robot = $2", namespace, robot
             )
+            if row is not None and call and call in row["calls"]:
+                return None, _stored(row, json.loads(row["document"]), wanted.path)
             version = 0 if row is None else row["version"]
             if wanted.version not in {None, version}:
                 message = (
@@ -110,18 +123,8 @@ class Storage:
                 raise StorageConflictError(message)
             document: dict[str, Any] = {} if row is None else json.loads(row["document"])
             text = self._edited(document, wanted)
-            stored = await connection.fetchrow(
-                "INSERT INTO robot_storage (namespace, robot, version, document, bytes, changed_at, changed_by) "
-                "VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6) ON CONFLICT (namespace, robot) DO UPDATE SET "
-                "version = excluded.version, document = excluded.document, bytes = excluded.bytes, "
-                "changed_at = excluded.changed_at, changed_by = excluded.changed_by RETURNING *",
-                namespace,
-                robot,
-                version + 1,
-                text,
-                len(text),
-                by,
-            )
+            calls = [*(row["calls"] if row is not None else ()), *([call] if call else ())][-CALLS:]
+            stored = await connection.fetchrow(_WRITE, namespace, robot, version + 1, text, len(text), by, calls)
         self._heads.at = float("-inf")
         return _at(document, wanted.path), _stored(stored, json.loads(text), wanted.path)
 

@@ -1,6 +1,6 @@
 """What robot code uses.
 
-    from kuberpa_agent.sdk import activity, checkpoint, credential, log, progress, queue, should_stop
+    from kuberpa_agent.sdk import activity, checkpoint, credential, log, progress, queue, should_stop, storage
 
     @activity(name="bank.reconcile")
     def reconcile(statement: str, *, strict: bool = False) -> dict[str, int]:
@@ -10,6 +10,7 @@ Outside a run (in a unit test, say) everything works too: nothing asks to stop, 
 `kuberpa_agent.sdk.testing.memory_queues` there.
 """
 
+from kuberpa_agent.sdk import storage
 from kuberpa_agent.sdk.credentials import CredentialNotFoundError, credential
 from kuberpa_agent.sdk.errors import (
     BusinessError,
@@ -27,6 +28,7 @@ from kuberpa_agent.sdk.items import Item
 from kuberpa_agent.sdk.queues import Queue, queue
 from kuberpa_agent.sdk.registry import activity
 from kuberpa_agent.sdk.running import StopRequestedError, checkpoint, log, progress, should_stop, wait_for_stop
+from kuberpa_agent.sdk.storage import StorageConflictError, StorageInvalidError, gsettings
 
 __all__ = [
     "BusinessError",
@@ -43,12 +45,16 @@ __all__ = [
     "QueueNotFoundError",
     "QueueUnavailableError",
     "StopRequestedError",
+    "StorageConflictError",
+    "StorageInvalidError",
     "activity",
     "checkpoint",
     "credential",
+    "gsettings",
     "log",
     "progress",
     "queue",
     "should_stop",
+    "storage",
     "wait_for_stop",
 ]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kuberpa_agent.sdk import errors, queues, running
+from kuberpa_agent.sdk import errors, queues, running, storage
 from kuberpa_agent.sdk.items import OPEN
 from kuberpa_agent.sdk.link import Call, Lease
 
@@ -189,3 +189,68 @@ def memory_queues(
     finally:
         queues.replace(former)
         OPEN.clear()
+
+
+@dataclass
+class MemoryStorage:
+    """A robot's storage of a test, and the GSettings tree that its activities see."""
+
+    document: dict[str, Any] = field(default_factory=dict)
+    gsettings: dict[str, Any] = field(default_factory=dict)
+    version: int = 0
+    _lock: Any = field(default_factory=threading.Lock)
+
+    def answer(self, op: str, body: dict[str, Any]) -> dict[str, Any]:
+        """What the panel would answer. Raises as the SDK does."""
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in body["path"].split("/") if step]
+        if op == "gsettings":
+            return _place(json.loads(json.dumps(self.gsettings)), steps)
+        with self._lock:
+            if op == "storageChange":
+                if body["version"] not in {None, self.version}:
+                    raise storage.StorageConflictError(
+                        f"The document has version {self.version}, not {body['version']}"
+                    )
+                fresh = json.loads(json.dumps({"root": self.document}))
+                _edit(fresh, ["root", *steps], body["op"], json.loads(json.dumps(body["value"])))
+                self.document, self.version = fresh.get("root") or {}, self.version + 1
+            return {**_place(json.loads(json.dumps(self.document)), steps), "version": self.version}
+
+
+def _place(node: Any, steps: list[str]) -> dict[str, Any]:
+    try:
+        for step in steps:
+            node = node[int(step)] if isinstance(node, list) else node[step]
+    except (LookupError, TypeError, ValueError):
+        return {"found": False}
+    return {"found": True, "value": node}
+
+
+def _edit(node: Any, steps: list[str], op: str, value: Any) -> None:
+    try:
+        for step in steps[:-1]:
+            node = node[int(step)] if isinstance(node, list) else node.setdefault(step, {})
+        key: Any = int(steps[-1]) if isinstance(node, list) else steps[-1]
+        if op == "delete":
+            del node[key]
+        elif op == "append":
+            node[key] = [*node.get(key, []), value]
+        elif op == "plus" and key in node:
+            node[key] = {**node[key], **value} if isinstance(value, dict) else node[key] + value
+        else:
+            node[key] = value
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise storage.StorageInvalidError(f"{'/'.join(steps[1:])}: {op} is not possible there") from error
+
+
+@contextmanager
+def memory_storage(
+    document: dict[str, Any] | None = None, *, gsettings: dict[str, Any] | None = None
+) -> Iterator[MemoryStorage]:
+    """A robot's storage, and its GSettings tree, in memory while the block runs."""
+    memory = MemoryStorage(dict(document or {}), dict(gsettings or {}))
+    former = storage.replace(memory.answer)
+    try:
+        yield memory
+    finally:
+        storage.replace(former)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from kuberpa_agent.sdk import queues, running
+from kuberpa_agent.sdk import queues, running, storage
 from kuberpa_agent.sdk.channel import Channel
 from kuberpa_agent.sdk.registry import REGISTRY
 from kuberpa_agent.worker import rundir, signature, values
@@ -129,8 +129,11 @@ def _settle_items(error: BaseException) -> None:
 def _arguments(job: Mapping[str, Any], function: Callable[..., Any]) -> tuple[list[Any], dict[str, Any]]:
     given = job["start"].get("input") or {}
     injected: dict[str, Any] = {p.name: running.log for p in signature.parameters_of(function) if p.logger}
-    if (name := (job["start"].get("inject") or {}).get("logger")) is not None:
+    wanted = job["start"].get("inject") or {}
+    if (name := wanted.get("logger")) is not None:
         injected[name] = running.log
+    if (name := wanted.get("gsettings")) is not None:
+        injected[name] = storage.gsettings()
     return signature.call_arguments(function, given.get("args") or [], given.get("kwargs") or {}, injected)
 
 
