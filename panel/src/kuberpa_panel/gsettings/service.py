@@ -1,7 +1,7 @@
 """GSettings for viewers: the tree as they may see it, and changes on their behalf."""
 
 import asyncio
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from typing import Any, Final
 
 from kuberpa.client import GSETTINGS, Body, Cluster, ConflictError
@@ -19,6 +19,7 @@ from kuberpa_panel.services.storage import Storage
 from kuberpa_panel.watch import Store, WatchCache
 
 TRIES: Final = 3
+PLUGINS: Final = "kuberpa.panels"
 OBJECT_STEPS: Final = 3
 """Steps to an object: section, namespace, name."""
 
@@ -33,7 +34,9 @@ class GSettingsService:
         self.storage = Storage(database, lambda: self.settings().storage.max_bytes)
         """What robots keep."""
         self._memo = Memo()
-        self._versions = {"kuberpa": version("kuberpa-panel"), "api": API_VERSION}
+        self._versions: dict[str, Any] = {"kuberpa": version("kuberpa-panel"), "api": API_VERSION}
+        panels = entry_points(group=PLUGINS)
+        self._versions |= {"panels": {each.name: each.dist.version if each.dist else "" for each in panels}}
 
     @property
     def namespace(self) -> str:

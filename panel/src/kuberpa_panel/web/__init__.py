@@ -14,6 +14,7 @@ from kuberpa_panel.web import (
     gsettings,
     home,
     items,
+    panels,
     queues,
     robots,
     run,
@@ -52,6 +53,7 @@ def mount(app: FastAPI) -> None:
     app.include_router(api.queues)
     app.include_router(api.fleet_routes)
     app.include_router(api.gsettings_routes)
+    panels.mount(app)
     app.mount("/static", Static(), name="static")
     answer = install(app, render_problem)
     # the last one is the outermost

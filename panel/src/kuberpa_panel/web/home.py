@@ -15,6 +15,7 @@ from kuberpa_panel.api.guards import SignedIn, guarded, known_namespaces
 from kuberpa_panel.api.robots import RobotQuery
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
 from kuberpa_panel.database.pool import ArchiveUnavailableError
+from kuberpa_panel.web import plugin_view
 from kuberpa_panel.web.live import Parts, open_stream, parts_source, ping_source
 from kuberpa_panel.web.queue_view import QueueQuery, select
 from kuberpa_panel.web.render import KINDS, common, fragment, page
@@ -29,7 +30,8 @@ DAY: Final = timedelta(hours=24)
 @router.get("/", dependencies=[guarded(OWN)])
 async def show_home(request: Request, viewer: CurrentViewer) -> Response:
     """The overview: what needs attention first, then what runs and what comes."""
-    return await page(request, viewer, "home/page.html", **await _overview(context_of(request), viewer, clock.now()))
+    values = await _overview(context_of(request), viewer, clock.now())
+    return await page(request, viewer, "home/page.html", cards=await plugin_view.cards(request, viewer), **values)
 
 
 @router.get("/stream", dependencies=[guarded(OWN)])
@@ -38,7 +40,8 @@ async def stream_home(request: Request, viewer: CurrentViewer) -> Response:
 
     async def show() -> Parts:
         overview = await _overview(context_of(request), viewer, clock.now())
-        return {"overview": fragment("home/overview.html", common(request, viewer) | overview)}
+        own = {"cards": await plugin_view.cards(request, viewer)}
+        return {"overview": fragment("home/overview.html", common(request, viewer) | overview | own)}
 
     async def check(_: Context) -> None:
         """Every look asks anew what the viewer may list."""

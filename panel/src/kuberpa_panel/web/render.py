@@ -23,7 +23,7 @@ from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import known_namespaces
 from kuberpa_panel.api.identity import short_name
 from kuberpa_panel.api.viewer import Viewer
-from kuberpa_panel.web import assets
+from kuberpa_panel.web import assets, plugin_view
 from kuberpa_panel.web.words import look
 
 NOTHING: Final = Markup("&#8211;")
@@ -85,7 +85,12 @@ async def page(
     scopes = await visible(context_of(request), viewer) if viewer else {}
     known = known_namespaces(context_of(request)) if viewer else set()
     spaces = sorted(name for name in known if any(scope.includes(name) for scope in scopes.values()))
-    shown = {"namespaces": spaces, "listed": {kind for kind, scope in scopes.items() if scope}}
+    plugin_pages = await plugin_view.pages(request, viewer) if viewer else []
+    shown = {
+        "plugin_pages": plugin_pages,
+        "namespaces": spaces,
+        "listed": {kind for kind, scope in scopes.items() if scope},
+    }
     body = ENVIRONMENT.get_template(template).render(common(request, viewer) | shown | values)
     return HTMLResponse(body, status)
 
