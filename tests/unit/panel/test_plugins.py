@@ -4,8 +4,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from markupsafe import Markup
+from starlette.routing import BaseRoute
 from tests.support.plugins import install
 
 from kuberpa_panel import plugins
@@ -80,7 +82,7 @@ def test_a_plug_in_that_cannot_be_used_is_left_out_and_logged(  # noqa: PLR0917 
     words: str,
 ) -> None:
     wrong = metadata.EntryPoint(name, value, plugins.GROUP)
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [wrong])
+    monkeypatch.setattr("kuberpa_panel.plugins.metadata.entry_points", lambda group: [wrong])
     assert plugins.installed() == ()
     assert words in caplog.text
 
@@ -90,8 +92,8 @@ def test_a_view_reads_the_tree_by_path() -> None:
     assert VIEW.get("robots/none", "nothing") == "nothing"
 
 
-def _routes(routes: object) -> Iterator[APIRoute]:
-    for route in routes:  # type: ignore[attr-defined]
+def _routes(routes: list[BaseRoute]) -> Iterator[APIRoute]:
+    for route in routes:
         inner = getattr(route, "original_router", None)
         if inner is not None:
             yield from _routes(inner.routes)
@@ -99,7 +101,7 @@ def _routes(routes: object) -> Iterator[APIRoute]:
             yield route
 
 
-def _dependants(dependant: object) -> Iterator[object]:
+def _dependants(dependant: Dependant) -> Iterator[Dependant]:
     yield dependant
-    for each in dependant.dependencies:  # type: ignore[attr-defined]
+    for each in dependant.dependencies:
         yield from _dependants(each)
