@@ -52,7 +52,7 @@ AGENT = {
 }
 WORLD = World(
     OWN,
-    robots=[robot("office", "mail", phase="Idle", agent=AGENT), robot("vault", "keys", phase="Busy")],
+    robots=[robot("office", "mail", phase="Idle", agent=AGENT, session={"state": "Active", "user": "clerk"}), robot("vault", "keys", phase="Busy")],
     activities=[item("runs", "Running", password="hush", to="acme"), item("ended", "Succeeded")],
     gsettings=[
         gsettings("office", "invoices", {"custom": {"limit": 5, "apiKey": "hush"}}),
@@ -69,6 +69,8 @@ def test_everything_stands_at_its_namespace_and_name() -> None:
     assert tree["robots"]["office"]["mail"]["metadata"]["labels"] == {"team": "a"}
     assert tree["agents"] == {"office": {"mail": tree["agents"]["office"]["mail"]}}
     assert tree["agents"]["office"]["mail"]["version"] == "1.2"
+    assert tree["sessions"] == {"office": {"mail": tree["sessions"]["office"]["mail"]}}
+    assert tree["sessions"]["office"]["mail"]["user"] == "clerk"
     assert "agent" not in tree["robots"]["office"]["mail"]["status"], "it has a section of its own"
     assert list(tree["activities"]["office"]) == ["runs"], "what has ended is history"
     assert tree["custom"]["office"]["invoices"]["limit"] == 5
@@ -84,7 +86,7 @@ def test_everything_stands_at_its_namespace_and_name() -> None:
 def test_a_viewer_sees_only_the_namespaces_of_each_right() -> None:
     office = Scope(namespaces=frozenset({"office"}))
     tree = project(WORLD, {("list", "robots"): office})
-    assert tree.keys() == {"robots", "agents", "versions"}
+    assert tree.keys() == {"robots", "agents", "sessions", "versions"}
     assert "vault" not in json.dumps(tree)
     assert project(WORLD, dict.fromkeys(RIGHTS, Scope())) == {}
     assert project(WORLD, {("list", "gsettings"): office})["settings"] == {}, "they stand in kuberpa's own namespace"

@@ -22,15 +22,21 @@ def shown(it: Any) -> dict[str, Any]:
 
 
 def robot(it: Robot) -> dict[str, Any]:
-    """A Robot without its agent, which has a section of its own."""
+    """A Robot without its agent and its session, which have sections of their own."""
     body = shown(it)
-    body["status"].pop("agent", None)
+    for section in ("agent", "session"):
+        body["status"].pop(section, None)
     return body
 
 
 def agent(it: Robot) -> dict[str, Any] | None:
     """What is known of a Robot's agent; None when there never was one."""
     return None if it.status.agent is None else _clean(it.status.agent)
+
+
+def session(it: Robot) -> dict[str, Any] | None:
+    """A Robot's session, as its agent saw it last; None when none ever said."""
+    return None if it.status.session is None else _clean(it.status.session)
 
 
 def activity(it: ActivityItem) -> dict[str, Any]:

@@ -38,6 +38,11 @@ def _agents(world: "World", scope: Scope) -> Tree:
     return _by_place(world, "agents", known, documents.agent)
 
 
+def _sessions(world: "World", scope: Scope) -> Tree:
+    seen = (each for each in scope.filter(world.robots) if each.status.session is not None)
+    return _by_place(world, "sessions", seen, documents.session)
+
+
 def _fleets(world: "World", scope: Scope) -> Tree:
     return _by_place(world, "fleets", scope.filter(world.fleets), documents.shown)
 
@@ -87,6 +92,7 @@ def _versions(world: "World", scope: Scope) -> Tree:
 SECTIONS: Final = (
     Section("robots", "list", "robots", _robots, "Robot"),
     Section("agents", "list", "robots", _agents),
+    Section("sessions", "list", "robots", _sessions),
     Section("fleets", "list", "robotfleets", _fleets, "RobotFleet"),
     Section("activities", "list", "activityitems", _activities, "ActivityItem"),
     Section("queues", "list", "workqueues", _queues, "WorkQueue"),
