@@ -95,3 +95,23 @@ async def test_a_viewer_sees_their_namespaces_and_no_form(visitor: Visitor, site
     await visitor.go(f"{CUSTOM}/seen")
     await expect(page.locator("#gsettings-value pre")).to_have_text("true")
     assert await page.locator("#value").count() == 0
+
+
+async def test_what_a_robot_stores_is_shown_and_changed_at_the_version_that_was_seen(boss: Visitor, site: Site) -> None:
+    page = boss.page
+    await boss.go(f"/robots/{NAMESPACE}/reports")
+    await page.click(".k-tabbar >> text=Storage")
+    await expect(page.locator("#storage-document")).to_contain_text("has stored nothing yet")
+    await page.fill("#path", "cursor/page")
+    await page.fill("#value", "1")
+    await page.click("button:has-text('Set')")
+    await expect(page.locator("#storage-document pre")).to_contain_text('"page": 1')
+    await expect(page.locator("main li")).to_contain_text("boss set storage.cursor.page: Done")
+    stored = f"/api/v1/robots/{NAMESPACE}/reports/storage"
+    async with site.http("boss") as http, http.patch(stored, json={"path": "cursor/page", "value": 2}) as response:
+        assert response.status == 200
+    await page.fill("#path", "cursor/page")
+    await page.fill("#value", "9")
+    await page.click("button:has-text('Set')")
+    await expect(page.locator(".k-problem")).to_contain_text("The document has version 2, not 1")
+    await expect(page.locator("#storage-document pre")).to_contain_text('"page": 2')

@@ -54,6 +54,7 @@ WORK_PAGES = [
     "/fleets",
     f"/fleets/{NAMESPACE}/clerks",
     "/gsettings",
+    f"/robots/{NAMESPACE}/mail/storage",
     f"/gsettings/robots/{NAMESPACE}?q=mail",
     "/gsettings/settings/panel",
 ]

@@ -4,6 +4,8 @@ Each message names the field and says what would be right. Transition rules (wit
 server on every update, of spec and of status alike; they are the fence that timing cannot get past.
 """
 
+# length: one table of rules, kind by kind
+
 from typing import Any, Final
 
 from kuberpa.activity import FINAL_PHASES, ActivityItemSpec, ActivityPhase

@@ -52,7 +52,10 @@ AGENT = {
 }
 WORLD = World(
     OWN,
-    robots=[robot("office", "mail", phase="Idle", agent=AGENT, session={"state": "Active", "user": "clerk"}), robot("vault", "keys", phase="Busy")],
+    robots=[
+        robot("office", "mail", phase="Idle", agent=AGENT, session={"state": "Active", "user": "clerk"}),
+        robot("vault", "keys", phase="Busy"),
+    ],
     activities=[item("runs", "Running", password="hush", to="acme"), item("ended", "Succeeded")],
     gsettings=[
         gsettings("office", "invoices", {"custom": {"limit": 5, "apiKey": "hush"}}),

@@ -92,6 +92,10 @@ class GSettingsService:
         """The latest changes of the object. Raises ArchiveUnavailableError."""
         return await self._changes.of("GSettings", place.namespace, place.name)
 
+    async def changes_of_storage(self, namespace: str, robot: str) -> tuple[Change, ...]:
+        """What people changed of a robot's storage last. Raises ArchiveUnavailableError."""
+        return await self._changes.of("Robot", namespace, robot)
+
     async def _tried(self, author: Author, place: Place, edit: Edit) -> tuple[Body, Any, Any]:
         """Without a version named, a change that another one overtook is made again on what is there then."""
         for attempt in range(TRIES):

@@ -20,6 +20,7 @@ from kuberpa_panel.web import (
     run,
     schedules,
     signin,
+    storage,
 )
 from kuberpa_panel.web.assets import Static
 from kuberpa_panel.web.errors import CatchAll, render_problem
@@ -45,6 +46,7 @@ def mount(app: FastAPI) -> None:
         schedules,
         calendars,
         gsettings,
+        storage,
     ):
         app.include_router(module.router)
     app.include_router(api.enrolment_routes)  # before the actions of robots, one of which its path would be
