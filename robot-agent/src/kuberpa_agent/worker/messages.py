@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kuberpa_agent.worker import rundir
+from kuberpa_agent.worker.masking import Masking
 from kuberpa_agent.worker.output import LineSplitter, OutputFile
 
 _PROGRESS_SECONDS: Final = 0.1
@@ -13,8 +14,9 @@ _LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 class Messages:
     """What a payload says over its control channel. It is robot code's process: nothing it says is trusted."""
 
-    def __init__(self, output: OutputFile, progress: Path, result_limit: int) -> None:
+    def __init__(self, output: OutputFile, progress: Path, result_limit: int, masking: Masking) -> None:
         self._output = output
+        self._masking = masking
         self._progress_file = progress
         self._progress: dict[str, Any] | None = None
         self._buffer = bytearray()
@@ -71,7 +73,7 @@ class Messages:
             elif kind == "result":
                 self._note_result(str(message["json"]))
             elif kind == "error":
-                self.error = {k: str(message[k]) for k in ("reason", "type", "message", "traceback")}
+                self.error = {k: self._text(message[k]) for k in ("reason", "type", "message", "traceback")}
             elif kind == "exit":
                 self.exit_code = int(message["code"])
             elif kind == "detached":
@@ -86,15 +88,18 @@ class Messages:
     def _note_result(self, text: str) -> None:
         if len(text.encode()) > self._result_limit:
             raise ValueError("an honest payload reports this as ResultTooLarge itself")
-        self.result, self.returned = json.loads(text), True
+        self.result, self.returned = self._masking.tree(json.loads(text)), True
+
+    def _text(self, value: Any) -> str:
+        return self._masking.text(str(value))
 
     def _log(self, level: str, text: str, wall: float) -> None:
         splitter = LineSplitter("utf-8")
-        data = text.rstrip("\r\n").encode("utf-8", "replace") + b"\n"
+        data = self._text(text).rstrip("\r\n").encode("utf-8", "replace") + b"\n"
         for part, continues in splitter.feed(data):
             self._output.add(wall, "log", level if level in _LEVELS else "INFO", part, continues=continues)
 
     def _note_progress(self, message: dict[str, Any]) -> None:
         fraction = message.get("fraction")
         value = None if fraction is None else min(1.0, max(0.0, float(fraction)))
-        self._progress = {"fraction": value, "message": str(message.get("message") or "")[:1024]}
+        self._progress = {"fraction": value, "message": self._text(message.get("message") or "")[:1024]}

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from kuberpa_agent.platform.base import Platform, Tree
+from kuberpa_agent.sdk.credentials import SECRETS_DIR_VARIABLE
 from kuberpa_agent.worker import outcome, rundir
 from kuberpa_agent.worker.command import NotSupportedError
+from kuberpa_agent.worker.masking import Masking
 from kuberpa_agent.worker.messages import Messages
 from kuberpa_agent.worker.output import LineSplitter, OutputFile, Tail
 from kuberpa_agent.worker.signature import ArgumentError
@@ -55,7 +57,9 @@ class Shim:
         self._platform = platform
         self._waker = Waker(str(job["run"]))
         self._output = OutputFile(directory / rundir.OUTPUT, job["outputLimitBytes"])
-        self._messages = Messages(self._output, directory / rundir.PROGRESS, job["resultLimitBytes"])
+        secrets_dir = job["env"].get(SECRETS_DIR_VARIABLE)
+        self._masking = Masking(Path(secrets_dir) if secrets_dir else None)
+        self._messages = Messages(self._output, directory / rundir.PROGRESS, job["resultLimitBytes"], self._masking)
         self._splitters: dict[str, LineSplitter] = {}
         self._tails = {"stdout": Tail(_TAIL_CHARS), "stderr": Tail(_TAIL_CHARS)}
         self._open: set[str] = set()
@@ -171,6 +175,7 @@ class Shim:
         self._waker.wake()
 
     def _line(self, wall: float, stream: str, text: str, *, continues: bool) -> None:
+        text = self._masking.text(text)
         self._output.add(wall, stream, "INFO" if stream == "stdout" else "ERROR", text, continues=continues)
         self._tails[stream].add(text if continues else text + "\n")
 
