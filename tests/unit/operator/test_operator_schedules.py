@@ -240,7 +240,7 @@ async def test_history_is_kept_within_its_limits(sim: Simulation) -> None:
     [
         ({"schedules": ["0 9 * * *", "99 * * * *"]}, "InvalidSchedule", "spec.schedules[1]: '99 * * * *'"),
         ({"timeZone": "Mars/Base"}, "InvalidTimeZone", "spec.timeZone: 'Mars/Base'"),
-        ({"schedules": ["0 0 30 2 *"]}, "NeverFires", "spec.schedules: no date within 12 years matches '0 0 30 2 *'"),
+        ({"schedules": ["0 0 30 2 *"]}, "NeverFires", "spec.schedules: no date within 40 years matches '0 0 30 2 *'"),
     ],
 )
 async def test_a_schedule_that_cannot_fire_says_which_field_is_wrong(
@@ -268,3 +268,17 @@ async def test_a_quiet_schedule_is_not_written_again(sim: Simulation) -> None:
     before = len(sim.api.requests)
     await sim.pass_time(600, step=10)
     assert len(sim.api.requests) == before
+
+
+async def test_what_is_due_at_once_is_created_before_any_of_it_is_recorded(sim: Simulation) -> None:
+    names_ = [f"nightly-{number}" for number in range(5)]
+    for name in names_:
+        await sim.create("schedules", name, {"schedules": ["0 9 * * *"], "action": ACTION})
+    del sim.api.requests[:]
+    sim.clock.at = START + timedelta(hours=1)
+    await sim.settle()
+    written = [f"{verb} {plural}" for verb, plural, _ in sim.api.requests]
+    assert written[:5] == ["create activityitems"] * 5
+    assert written[5:10] == ["patch schedules/status"] * 5
+    for name in names_:
+        assert (await sim.status("schedules", name))["lastScheduleTime"] == "2026-01-05T09:00:00Z"

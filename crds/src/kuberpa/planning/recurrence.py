@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import takewhile
+from math import prod
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -179,9 +180,23 @@ def _rule(value: str, start: datetime, zone: ZoneInfo) -> Rule:
         rrulestr(f"RRULE:{kept}", dtstart=start)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise InvalidRuleError(f"RRULE:{value[:128]}: {error}; {_RIGHT}") from None
+    _check_positions(parts)
     if "FREQ" not in parts:
         raise InvalidRuleError(f"RRULE:{value[:128]}: there is no FREQ; {_RIGHT}")
     return rule
+
+
+def _check_positions(parts: dict[str, str]) -> None:
+    """BYSETPOS picks from the times of one period; below a day their number is known, and dateutil would look on."""
+    if "BYSETPOS" not in parts or parts.get("FREQ") not in _SUB_DAILY:
+        return
+    lists = {"HOURLY": ("BYMINUTE", "BYSECOND"), "MINUTELY": ("BYSECOND",), "SECONDLY": ()}[parts["FREQ"]]
+    count = prod(len(set(parts[name].split(","))) for name in lists if name in parts)
+    if all(abs(int(position)) > count for position in parts["BYSETPOS"].split(",")):
+        raise InvalidRuleError(
+            f"BYSETPOS={parts['BYSETPOS'][:32]}: {parts['FREQ']} names {count} time{'s' if count > 1 else ''} at once; "
+            f"right would be a position from 1 to {count}, or from -{count} to -1"
+        )
 
 
 def _all(lines: list[str], name: str, zone: ZoneInfo) -> list[datetime]:

@@ -35,8 +35,9 @@ def parse_zone(name: str) -> ZoneInfo:
 def fixed(walls: Walls, zone: ZoneInfo, instant: datetime) -> Iterator[datetime]:
     """Instants later than the given one of wall-clock times that come once a day."""
     last = instant
-    # start before any gap that might map an earlier wall-clock time to a later instant
-    for wall in walls(wall_of(instant, zone) - _STRIDE):
+    # where clocks changed just before, an earlier wall-clock time may map to a later instant
+    changed = _first_change(instant - _STRIDE, instant, zone) is not None
+    for wall in walls(wall_of(instant, zone) - (_STRIDE if changed else timedelta(0))):
         at = instant_of(wall, zone)
         if at > last:
             yield at
