@@ -6,6 +6,7 @@ decided, the Lease is given back, and only then kopf stops.
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -24,7 +25,8 @@ from kubernetes.config.config_exception import ConfigException
 from kuberpa.client import ApiError, Cluster
 from kuberpa.gsettings import Settings as Tuning
 from kuberpa_operator import handlers, logs
-from kuberpa_operator.adapters.clock import SystemClock
+from kuberpa_operator.adapters.candidacy import Candidacy, Won
+from kuberpa_operator.adapters.clock import BootClock, SystemClock
 from kuberpa_operator.adapters.cluster import FencedCluster
 from kuberpa_operator.adapters.elector import Elector
 from kuberpa_operator.adapters.events import Recorder
@@ -48,6 +50,8 @@ from kuberpa_operator.world import World
 TICK_SECONDS: Final = 1.0
 TRIM_EVERY: Final = 5
 DRAIN_SECONDS: Final = 2.0
+GARBAGE_THRESHOLDS: Final = (10_000, 20, 100)
+"""What is read makes no cycles: looking for some among all objects, once a second, cost 0.3 s each time."""
 EXIT_LOST: Final = 3
 """Exit code of a replica that could not renew the Lease."""
 log = logging.getLogger("kuberpa_operator")
@@ -68,16 +72,8 @@ class Operator:
     def __post_init__(self) -> None:
         self.panels = PanelBook(self.clock)
         self.world = World()
-        self.elector = Elector(
-            self.cluster,
-            self.clock,
-            self.settings.namespace,
-            # never the identity of a former process, which might still be there
-            f"{self.settings.replica}_{uuid.uuid4().hex[:8]}",
-            self._won,
-            _give_up,
-        )
-        api = FencedCluster(self.cluster, self.elector.leads)
+        self.candidacy = Candidacy(Cluster.connect, self._elector, self._won, _give_up)
+        api = FencedCluster(self.cluster, self.candidacy.leads)
         gatherer = Gatherer(
             self.world,
             Dispatcher(),
@@ -120,8 +116,7 @@ class Operator:
                     ("ticker", self._tick()),
                     ("panels", self._follow_panels()),
                     ("settings", self._follow_settings()),
-                    ("elector", self.elector.run()),
-                    ("elector guard", self.elector.guard()),
+                    ("elector", self.candidacy.run()),
                 )
             ]
             code = await self._watch()
@@ -172,10 +167,15 @@ class Operator:
         await self.stop.wait()
         log.info("stopping")
         await self.reconciler.drain(DRAIN_SECONDS)
-        await self.elector.release()
+        await self.candidacy.release()
         self.kopf_stop.set()
         for task in self.loops:
             task.cancel()
+
+    def _elector(self, cluster: Cluster, won: Won) -> Elector:
+        # never the identity of a former process, which might still be there
+        identity = f"{self.settings.replica}_{uuid.uuid4().hex[:8]}"
+        return Elector(cluster, BootClock(), self.settings.namespace, identity, won, _give_up)
 
     async def _won(self) -> None:
         while True:
@@ -186,6 +186,7 @@ class Operator:
                 await asyncio.sleep(0.5)
             else:
                 break
+        gc.freeze()  # what was read so far stays, and need not be looked through for garbage
         self.metrics.leads.set(1)
         await self.router.lead()
 
@@ -281,6 +282,7 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"kuberpa-operator: {error}")
     logs.configure(settings.log_level)
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     try:
         code = asyncio.run(run(settings))
     except ConfigException as error:

@@ -126,3 +126,42 @@ async def test_a_release_that_fails_is_no_error(api: MemoryApi, clock: ManualClo
     api.fail = lambda verb, plural: UnavailableError("down")
     await a.elector.release()
     assert not a.elector.leads()
+
+
+async def test_a_renewal_is_one_request(api: MemoryApi, clock: ManualClock) -> None:
+    a = Replica(api, clock, "a")
+    await a.attempt()
+    asked = list[str]()
+    api.fail = lambda verb, plural: asked.append(f"{verb} {plural}")
+    for _ in range(3):
+        clock.at += timedelta(seconds=2)
+        assert await a.attempt()
+    assert asked == ["update leases"] * 3
+
+
+async def test_after_a_failure_the_lease_is_read_before_it_is_written_again(api: MemoryApi, clock: ManualClock) -> None:
+    """What failed may have arrived: then the next write at the version known would fail, too, and so on."""
+    a = Replica(api, clock, "a")
+    await a.attempt()
+    known = await api.get(LEASES, HOME, LEASE_NAME)
+    await api.replace(LEASES, HOME, known)  # its own write, of which it has not heard
+    assert not await a.attempt()
+    assert await a.attempt()
+    assert a.gave_up == []
+
+
+async def test_a_leader_tries_again_at_once_as_long_as_its_lease_lasts(api: MemoryApi, clock: ManualClock) -> None:
+    a = Replica(api, clock, "a")
+    await a.attempt()
+    tries = 0
+
+    def down(verb: str, plural: str) -> UnavailableError:
+        nonlocal tries
+        tries += 1
+        clock.at += timedelta(seconds=0.5)
+        return UnavailableError(f"{verb} {plural}: down")
+
+    api.fail = down
+    await a.elector.run()
+    assert tries == 11
+    assert a.gave_up == ["the Lease could not be renewed in time"]

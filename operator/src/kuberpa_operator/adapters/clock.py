@@ -27,3 +27,12 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds since boot or so."""
         return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class BootClock(SystemClock):
+    """The same, of which the second one counts the time that the machine was suspended, too: a Lease ends meanwhile."""
+
+    def monotonic(self) -> float:
+        """Seconds since boot."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

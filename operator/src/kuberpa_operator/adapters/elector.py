@@ -3,6 +3,9 @@
 A replica leads only as long as it can prove it: when it has not renewed for two thirds of the Lease's duration, by
 its own monotonic clock, it ends its process, well before another may take over. Whether somebody else's Lease has
 expired is judged by how long it has not been seen to change, so clocks need not agree (client-go does the same).
+
+A renewal is one request, made of what the last one answered; one that fails is tried again at once, as often as the
+Lease lasts. It is read anew then: what timed out may have arrived all the same.
 """
 
 import asyncio
@@ -19,6 +22,7 @@ from kuberpa_operator.adapters.clock import Clock
 LEASE_NAME: Final = "kuberpa-operator"
 LEASE_SECONDS: Final = 8
 RENEW_EVERY: Final = 1.5
+RETRY_AFTER: Final = 0.1
 REQUEST_SECONDS: Final = 2.0
 log = logging.getLogger(__name__)
 Body = dict[str, Any]
@@ -35,6 +39,9 @@ class Elector:
     won: Callable[[], Coroutine[Any, Any, None]]
     lost: Callable[[str], None]
     seconds: int = LEASE_SECONDS
+    renew_every: float = RENEW_EVERY
+    _held: Body | None = None
+    """The Lease as this replica last wrote it; None when it must be read first."""
     _renewed_at: float | None = None
     _observed: tuple[str, float] = ("", 0.0)
     _begun: asyncio.Task[None] | None = None
@@ -48,10 +55,12 @@ class Elector:
         """Compete for the Lease, then hold it."""
         while not self._released:
             try:
-                held = await asyncio.wait_for(self._attempt(), REQUEST_SECONDS)
+                held = await self._attempt()
             except (ApiError, TimeoutError) as error:
                 log.warning("the Lease could not be read or written: %s", str(error) or "timeout")
-                held = False
+                held, self._held = False, None
+            if self._released:
+                return
             if held and self._renewed_at is None:
                 self._renewed_at = self._observed[1]
                 log.info("this replica leads", extra={"action": "lead", "replica": self.identity})
@@ -63,7 +72,7 @@ class Elector:
             elif self._renewed_at is not None and (self._expired() or self._observed[0] != self.identity):
                 self.lost("the Lease could not be renewed in time")
                 return
-            await asyncio.sleep(RENEW_EVERY if self._renewed_at is not None else RENEW_EVERY / 2)
+            await asyncio.sleep(self._pause(held=held))
 
     async def guard(self) -> None:
         """End the process as soon as the Lease is too old, even while a request hangs."""
@@ -88,6 +97,11 @@ class Elector:
         except (ApiError, TimeoutError) as error:
             log.warning("the Lease could not be released: %s", error)
 
+    def _pause(self, *, held: bool) -> float:
+        if self._renewed_at is None:
+            return self.renew_every / 2
+        return self.renew_every if held else RETRY_AFTER
+
     def _check(self, begun: asyncio.Task[None]) -> None:
         if not begun.cancelled() and begun.exception() is not None:
             log.error("leading could not begin", exc_info=begun.exception())
@@ -99,8 +113,11 @@ class Elector:
     async def _attempt(self) -> bool:
         """Take or renew the Lease if that is allowed; whether it is held now."""
         began = self.clock.monotonic()
+        if self._held is not None:
+            return await self._write(self._held, self.identity, began)
         try:
-            lease = await self.cluster.get(LEASES, self.namespace, LEASE_NAME)
+            async with asyncio.timeout(REQUEST_SECONDS):
+                lease = await self.cluster.get(LEASES, self.namespace, LEASE_NAME)
         except NotFoundError:
             lease = {"metadata": {"name": LEASE_NAME, "labels": {names.LABEL_COMPONENT: "operator"}}, "spec": {}}
         holder = lease["spec"].get("holderIdentity") or ""
@@ -130,11 +147,13 @@ class Elector:
             },
         }
         try:
-            if "resourceVersion" in lease["metadata"]:
-                await self.cluster.replace(LEASES, self.namespace, body)
-            else:
-                await self.cluster.create(LEASES, self.namespace, body)
+            exists = "resourceVersion" in lease["metadata"]
+            write = self.cluster.replace if exists else self.cluster.create
+            async with asyncio.timeout(REQUEST_SECONDS):
+                self._held = await write(LEASES, self.namespace, body)
         except ConflictError:
+            # somebody else wrote it, or an own write arrived that was given up: the next attempt reads
+            self._held = None
             return False
         self._observed = (self.identity, began)
         return True
