@@ -1,8 +1,7 @@
 """Every item of a queue ends once, while agents, robots' processes, panel, operator and database are killed at random.
 
 KUBERPA_TEST_QUEUE_ITEMS says how many items (300; a hundred thousand is the full proof), KUBERPA_TEST_QUEUE_SECONDS how
-long each takes (0.1), KUBERPA_TEST_QUEUE_ACTIVITIES how many work at a time (4), KUBERPA_TEST_KILLS how many kills (6),
-KUBERPA_TEST_SEED which ones.
+long each takes (0.1), KUBERPA_TEST_KILLS how many kills (6), KUBERPA_TEST_SEED which ones.
 """
 
 import json
@@ -25,7 +24,6 @@ from tests.support.queue_robots import PACKAGE, WORKER_ROLE, publish
 pytestmark = pytest.mark.timeout(3600)
 ITEMS = int(os.environ.get("KUBERPA_TEST_QUEUE_ITEMS", "300"))
 SEED = int(os.environ.get("KUBERPA_TEST_SEED", "1"))
-ACTIVITIES = int(os.environ.get("KUBERPA_TEST_QUEUE_ACTIVITIES", "4"))
 KILLS = int(os.environ.get("KUBERPA_TEST_KILLS", "6"))
 SECONDS = float(os.environ.get("KUBERPA_TEST_QUEUE_SECONDS", "0.1"))
 """Work on one item."""
@@ -41,11 +39,7 @@ def robots(night: Night, tmp_path: Path) -> Iterator[Night]:
     for name in ROBOTS:
         night.apply(
             {
-                **manifest(
-                    "Robot",
-                    name,
-                    {"runtime": {"linuxPod": {}}, "packages": [PACKAGE], "concurrency": -(-ACTIVITIES // 2)},
-                ),
+                **manifest("Robot", name, {"runtime": {"linuxPod": {}}, "packages": [PACKAGE], "concurrency": 2}),
                 "metadata": {"name": name, "labels": {"works": QUEUE}},
             }
         )
@@ -154,7 +148,7 @@ def test_every_item_succeeds_once_whatever_is_killed(robots: Night, tmp_path: Pa
         "activity": {"def": "works.work", "input": {"args": [QUEUE]}, "stop": {"gracePeriodSeconds": 10}},
         "robotSelector": {"matchLabels": {"works": QUEUE}},
         "itemsPerActivity": 20,
-        "max": ACTIVITIES,
+        "max": 4,
         "cooldownSeconds": 2,
     }
     many = {"application": 100, "abandoned": 100}

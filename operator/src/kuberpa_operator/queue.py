@@ -4,6 +4,7 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
@@ -11,6 +12,7 @@ from typing import Final, Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 FIRST_RETRY: Final = timedelta(milliseconds=100)
 LAST_RETRY: Final = timedelta(seconds=30)
+CROWD: Final = 64
 LONGEST_NAP: Final = 5.0
 """Seconds after which the wall clock is looked at again, in case it was set."""
 
@@ -30,9 +32,16 @@ class WorkQueue(Generic[K]):
     _failures: dict[K, int] = field(default_factory=dict)
     _count: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _lull: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while no key but patient ones waits."""
 
     def __len__(self) -> int:
         return len(self._queued)
+
+    @property
+    def busy(self) -> bool:
+        """Whether many keys wait that are not patient."""
+        return len(self._ready) >= CROWD
 
     def add(self, key: K, *, patient: bool = False) -> None:
         """Work on a key soon; while it is worked on, again afterwards. Patient keys come after all others."""
@@ -42,6 +51,8 @@ class WorkQueue(Generic[K]):
             self._queued.add(key)
             (self._patient if patient else self._ready).append(key)
             self._changed.set()
+            if not patient:
+                self._lull.clear()
 
     def wake(self, key: K, at: datetime | None) -> None:
         """Work on a key then, instead of any time named before; None: not before something happens."""
@@ -65,17 +76,25 @@ class WorkQueue(Generic[K]):
         """The next key, which is then active until `done`."""
         while True:
             self._ring()
-            for lane in (self._ready, self._patient):
-                if lane:
-                    key = lane.popleft()
-                    self._queued.discard(key)
-                    self._active.add(key)
-                    return key
+            lane = self._ready or self._patient
+            key = lane.popleft() if lane else None
+            if not self._ready:
+                self._lull.set()
+            if key is not None:
+                self._queued.discard(key)
+                self._active.add(key)
+                return key
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), self._nap())
             except TimeoutError:
                 continue
+
+    async def lull(self, seconds: float) -> None:
+        """Wait until no key but patient ones waits, but no longer than that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._lull.wait()
 
     def done(self, key: K) -> None:
         """The key was worked on."""

@@ -48,6 +48,9 @@ IN_FLIGHT: Final = 64
 MEMBERS_IN_FLIGHT: Final = 16
 """How many members of a fleet are made, changed or deleted at a time."""
 EXPLANATIONS_PER_SECOND: Final = 50.0
+LONGEST_WAY: Final = 10.0
+"""Seconds that the record of a firing waits at most for others to be created, and what is in no hurry for the rest."""
+POSTPONED: Final = timedelta(seconds=1)
 log = logging.getLogger(__name__)
 
 
@@ -57,13 +60,16 @@ class RefusedError(Exception):
 
 @dataclass(slots=True)
 class Pace:
-    """Spreads writes that are in no hurry: at most so many a second, each at a moment reserved for it."""
+    """Spreads writes that are in no hurry: at most so many a second, each at a moment reserved for it.
+
+    While there is something to do that is in a hurry, they wait a little longer.
+    """
 
     per_second: float
     _next: datetime | None = None
     _reserved: dict[WorkKey, datetime] = field(default_factory=dict)
 
-    def moment(self, key: WorkKey, now: datetime) -> datetime | None:
+    def moment(self, key: WorkKey, now: datetime, *, busy: bool) -> datetime | None:
         """None: write now. Otherwise ask again then."""
         reserved = self._reserved.get(key)
         if reserved is None:
@@ -72,7 +78,7 @@ class Pace:
             self._reserved[key] = reserved
         if reserved > now:
             return reserved
-        return None
+        return now + POSTPONED if busy and now - reserved < timedelta(seconds=LONGEST_WAY) else None
 
     def cancel(self, key: WorkKey) -> None:
         """The moment is used, or no longer needed."""
@@ -89,8 +95,6 @@ class Reconciler:
     reporter: Reporter
     metrics: Metrics
     _pace: Pace = field(default_factory=lambda: Pace(EXPLANATIONS_PER_SECOND))
-    _confirmed: set[str] = field(default_factory=set)
-    """UIDs of Schedules and WorkQueues that this leader has read before it fired them."""
     _stale: set[WorkKey] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT))
@@ -142,13 +146,13 @@ class Reconciler:
         subject = self.router.store(kind).get(uid)
         if subject is None:
             self._stale.discard(key)
-            self._confirmed.discard(uid)
             self._pace.cancel(key)
             return None
         if key in self._stale:
             return REREAD, self._reread(key, subject)
         decision = self._ask(kind, subject)
-        if decision.unhurried and (moment := self._pace.moment(key, self.router.gatherer.clock.now())) is not None:
+        now = self.router.gatherer.clock.now()
+        if decision.unhurried and (moment := self._pace.moment(key, now, busy=self.queue.busy)) is not None:
             self.queue.wake(key, moment)
             return None
         self._pace.cancel(key)
@@ -176,14 +180,14 @@ class Reconciler:
     async def _act(self, key: WorkKey, subject: Any, decision: Decision) -> None:
         kind, uid = key
         meta = subject.metadata
-        if decision.rule in FIRING and not await self._confirm(key, subject):
-            return
         about = Subject(kind, meta.namespace, meta.name, uid)
         if kind == "RobotFleet":
             await self._perform_members(decision.effects, about)
         else:
             for effect in decision.effects:
                 await self._perform(effect, about)
+        if decision.rule in FIRING and decision.effects:
+            await self._give_way()
         if kind == "RobotFleet" and decision.effects:
             self.router.gatherer.setbacks.pop(uid, None)
         if decision.rule == REPLACED_AFTER_END:
@@ -199,20 +203,13 @@ class Reconciler:
                 self.router.observe(kind, body)
         self._measure(kind, subject, decision)
 
-    async def _confirm(self, key: WorkKey, subject: Any) -> bool:
-        """Before this leader's first firing of a Schedule: whether what it knows is what the API server has.
-
-        Its predecessor may have fired, and recorded it, after this replica last heard of the Schedule.
-        """
-        if key[1] in self._confirmed:
-            return True
-        body = await self.api.read(RESOURCES[key[0]], subject.metadata.namespace, subject.metadata.name)
-        self._confirmed.add(key[1])
-        if body["metadata"]["resourceVersion"] == subject.metadata.resource_version:
-            return True
-        self.router.observe(key[0], body)
-        self.queue.add(key)
-        return False
+    async def _give_way(self) -> None:
+        """Let what else is due be created before this firing is recorded: a crash meanwhile finds it by its name."""
+        self._room.release()
+        try:
+            await self.queue.lull(LONGEST_WAY)
+        finally:
+            await self._room.acquire()
 
     async def _perform_members(self, effects: tuple[Effect, ...], about: Subject) -> None:
         """A fleet's members are independent of each other: some at a time, and all of them whatever becomes of one."""
@@ -356,7 +353,7 @@ class Reconciler:
 
 REREAD: Final = "reread"
 FIRING: Final = frozenset({*map(rule_name, schedule.FIRING), rule_name(workqueue.scale)})
-"""Rules that create items, which a new leader follows only after it has read the object."""
+"""Rules that create items."""
 REFUSED: Final = timedelta(seconds=60)
 """How long a trigger whose ActivityItem was refused for good makes no other."""
 REPLACED_AFTER_END: Final = rule_name(robot_rules.replace_ended)

@@ -41,6 +41,8 @@ KINDS: Final[dict[str, tuple[Resource, dict[str, str]]]] = {
     "WorkQueue": (WORK_QUEUES, {}),
     "RobotFleet": (ROBOT_FLEETS, {}),
 }
+NOTHING: Final = {"fieldSelector": "metadata.name=-"}
+"""Of a list: no object has that name, so the answer says no more than that the kind is served."""
 log = logging.getLogger(__name__)
 
 
@@ -91,7 +93,7 @@ class Relister:
             try:
                 for resource, query in KINDS.values():
                     for namespace in self.namespaces or ("",):
-                        await self.api.list_all(resource, namespace or None, **query)
+                        await self.api.list_all(resource, namespace or None, **query, **NOTHING)
             except ApiError as error:
                 if not told:
                     what = (

@@ -101,25 +101,6 @@ ACTIVITIES = '''
 
 
     @activity
-    def forks(how: str) -> int:
-        """A child leaves by all that robot code above it does, as an ordinary program's would."""
-        with queue("q").take() as item:
-            child = os.fork()
-            if not child and how == "exit":
-                sys.exit(3)
-            if not child and how == "raise":
-                raise ValueError("of the child")
-            if not child and how == "take":
-                with queue("q").take(wait=20):
-                    return -1
-            if not child:
-                return -1
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            item.complete("of the parent")
-        return status
-
-
-    @activity
     def empty() -> str:
         try:
             with queue("q").take(wait=0.2):
@@ -342,19 +323,6 @@ async def test_a_child_process_of_an_activity_may_work_the_queue(panel: Scripted
     fill(panel, 1)
     end = await run(panel, "child", "child_works")
     assert (end.result, panel.text("child"), states(panel)) == (0, ["0"], ["Succeeded"]), end.error
-
-
-@pytest.mark.usefixtures("robot")
-@pytest.mark.parametrize(("how", "code"), [("exit", 3), ("raise", 1), ("return", 0), ("take", 0)])
-async def test_a_forked_child_that_ends_ends_neither_the_run_nor_its_item(
-    panel: ScriptedPanel, how: str, code: int
-) -> None:
-    items = 2 if how == "take" else 1
-    fill(panel, items)
-    end = await run(panel, f"fork-{how}", "forks", how)
-    assert (end.outcome, end.result, states(panel)) == (Outcome.SUCCEEDED, code, ["Succeeded"] * items), end.error
-    assert panel.queues.of("q")[0].output == "of the parent"
-    assert any("of the child" in text for text in panel.text(f"fork-{how}")) is (how == "raise")
 
 
 @pytest.mark.usefixtures("robot")

@@ -44,22 +44,14 @@ def queue(
 
 
 def child(
-    number: int,
-    phase: str = "Running",
-    *,
-    stopping: bool = False,
-    created: float = -60,
-    started: float | None = None,
-    finished: float | None = None,
+    number: int, phase: str = "Running", *, stopping: bool = False, finished: float | None = None
 ) -> ActivityItem:
-    times = {"startedAt": started, "finishedAt": finished}
     return ActivityItem.of(
         {
             "metadata": {
                 "name": f"c-{number}",
                 "namespace": "default",
                 "uid": f"c-{number}",
-                "creationTimestamp": at(created),
                 "annotations": {"kuberpa.dev/trigger-number": str(number)},
             },
             "spec": {
@@ -67,7 +59,7 @@ def child(
                 "robotSelector": {"matchLabels": {"team": "a"}},
                 "desiredState": "Stop" if stopping else "Run",
             },
-            "status": {"phase": phase, **{key: at(value) for key, value in times.items() if value is not None}},
+            "status": {"phase": phase, **({} if finished is None else {"finishedAt": at(finished)})},
         }
     )
 
@@ -231,25 +223,13 @@ def test_a_paused_queue_starts_nothing_and_stops_nothing() -> None:
 
 
 def test_activities_that_fail_are_made_again_later_and_later() -> None:
-    failed = [child(n, "Failed", created=-11 + n, finished=-10 + n) for n in range(1, 4)]
+    failed = [child(n, "Failed", finished=-10 + n) for n in range(1, 4)]
     outcome = decide(queue(5), *failed)
     assert (added(outcome), reason(outcome)) == (5, Reason.BACKLOG)
-    failed.append(child(4, "Failed", created=-5, finished=-4))
-    outcome = decide(queue(5), *failed)
+    outcome = decide(queue(5), *failed, child(4, "Failed", finished=-4))
     assert (added(outcome), reason(outcome)) == (0, Reason.ACTIVITIES_FAIL)
     assert outcome.wake_at is not None
-    assert added(decide(queue(5), *failed, now=outcome.wake_at)) == 5
-
-
-def test_activities_that_fail_together_are_one_failure() -> None:
-    """A robot died with all of them."""
-    failed = [child(n, "Lost", created=-60 - n, finished=-2 - n / 100) for n in range(32)]
-    assert added(decide(queue(50), *failed)) == 10
-
-
-def test_an_activity_that_failed_after_a_long_time_is_made_again_at_once() -> None:
-    long = [child(n, "Failed", created=-4000 + n, started=-4000 + n, finished=-1 + n / 100) for n in range(9)]
-    assert added(decide(queue(50), *long)) == 10
+    assert added(decide(queue(5), *failed, child(4, "Failed", finished=-4), now=outcome.wake_at)) == 5
 
 
 def test_a_refused_activity_is_explained_and_tried_again_later() -> None:

@@ -226,28 +226,17 @@ def _last(working: list[ActivityItem], number: int) -> list[ActivityItem]:
 
 
 def _retry_at(children: Iterable[ActivityItem]) -> datetime | None:
-    """When the next may be created, if the last ones failed: later with each round of failures.
-
-    Those that ran beside each other are one round: the death of one robot with thirty activities says as much as the
-    death of one with a single one.
-    """
+    """When the next may be created, if the last ones failed: later with each."""
     ended = [(child.status.finished_at, child) for child in children if child.status.finished_at is not None]
     ended.sort(key=lambda entry: entry[0], reverse=True)
-    rounds, began = 0, None
-    for end, child in ended:
-        if not _failed_soon(child, end):
+    failures = 0
+    for _, child in ended:
+        if child.status.phase not in FAILED_PHASES:
             break
-        if began is None or end <= began:
-            rounds, began = rounds + 1, child.metadata.creation_timestamp or end
-    if not rounds:
+        failures += 1
+    if not failures:
         return None
-    return ended[0][0] + min(FIRST_BACKOFF * (1 << min(rounds - 1, 12)), LONGEST_BACKOFF)
-
-
-def _failed_soon(child: ActivityItem, end: datetime) -> bool:
-    """Whether it failed, and not after so long a time that making it again at once does no harm."""
-    began = child.status.started_at
-    return child.status.phase in FAILED_PHASES and (began is None or end - began < LONGEST_BACKOFF)
+    return ended[0][0] + min(FIRST_BACKOFF * (1 << min(failures - 1, 12)), LONGEST_BACKOFF)
 
 
 def _status(former: TriggerStatus, wanted: Wanted, running: int, stopping: int, now: datetime) -> TriggerStatus:

@@ -240,7 +240,7 @@ def settle_left(error: BaseException | None = None) -> None:
     """Settle the items of loops that were left. `error`: what ends the activity, if that is known to be the cause."""
     while _left:
         item, failed = _left.pop()
-        if item.mine and not item.settled and not item.lost:
+        if not item.settled and not item.lost:
             item.fail_by(error or _Interrupted()) if failed else item.complete()
 
 
@@ -248,7 +248,7 @@ async def asettle_left() -> None:
     """As `settle_left`, for async code."""
     while _left:
         item, failed = _left.pop()
-        if item.mine and not item.settled and not item.lost:
+        if not item.settled and not item.lost:
             await (item.afail_by(_Interrupted()) if failed else item.acomplete())
 
 
@@ -258,7 +258,7 @@ def finish(error: BaseException | None) -> None:
     Raises QueueError when what was left to be completed could not be.
     """
     settle_left(error)
-    for item in [item for item in OPEN.values() if item.mine]:
+    for item in list(OPEN.values()):
         if error is not None and not item.settled and not item.lost:
             item.fail_by(error)
         elif not item.settled:

@@ -26,20 +26,15 @@ def run(job: Mapping[str, Any], channel_fd: int, load: Callable[[], list[str]]) 
     """Run the job's definition and leave the process. `load` imports the definitions, if that is still to do."""
     channel = Channel(channel_fd)
     _prepare(job, channel)
-    process = os.getpid()
     report = _attempt(job, load)
-    if os.getpid() == process:
-        channel.send(report)
-    elif trace := report.get("traceback"):
-        print(trace, file=sys.stderr)  # noqa: T201  a process that robot code forked: what it comes to is not the run's result
+    channel.send(report)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
             continue
     # Threads and processes that are left end with the run: waiting for them could take forever.
-    failed = report["kind"] == "error" and os.getpid() != process
-    os._exit(report.get("code", 0) if report["kind"] == "exit" else int(failed))
+    os._exit(report.get("code", 0) if report["kind"] == "exit" else 0)
 
 
 def _prepare(job: Mapping[str, Any], channel: Channel) -> None:
