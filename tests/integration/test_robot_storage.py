@@ -10,6 +10,7 @@ import pytest
 from tests.support.cluster import Cluster
 from tests.support.office import Office, opened
 from tests.support.robot_packages import make_wheel
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(600)
 ACTIVITIES = """
@@ -126,3 +127,17 @@ def test_the_command_line_reads_changes_and_watches(office: Office) -> None:
     assert json.loads(said.stdout) == "by hand"
     said = office.kuberpa("robot", "storage", "get", "clerk", "nothing")
     assert (said.returncode, "nothing stored at nothing" in said.stderr) == (2, True)
+
+
+def test_the_operator_goes_by_settings_at_once(office: Office) -> None:
+    setting = "settings/operator/maxFinishedActivities"
+    assert office.kuberpa("gsettings", "set", setting, "0").returncode == 0
+    try:
+        result(office, "short-lived", "keeps.count", 0, ttlSecondsAfterFinished=3600)
+        eventually(
+            lambda: office.try_kubectl("get", "activityitem", "short-lived").returncode != 0,
+            "the item is gone although its time has not come",
+            60,
+        )
+    finally:
+        assert office.kuberpa("gsettings", "delete", setting).returncode == 0

@@ -163,6 +163,8 @@ class WatchCache:
         """`own`: kuberpa's own namespace, whose GSettings are watched too when others are served."""
         self._cluster = cluster
         self._subscriptions: set[Subscription] = set()
+        self.generation = 0
+        """Grows with every change: the same number, the same objects."""
         self._by_holder: dict[str, set[str]] = defaultdict(set)
         self._by_robot: dict[tuple[str, str], set[str]] = defaultdict(set)
         self.robots = Store(ROBOTS, Robot, self._publish)
@@ -266,6 +268,7 @@ class WatchCache:
         self._publish(old, new)
 
     def _publish(self, old: Any, new: Any) -> None:
+        self.generation += 1
         it = new if new is not None else old
         kind = type(it).__name__
         meta = it.metadata

@@ -5,15 +5,20 @@ import jsonpatch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.queues import Everybody
 
 from kuberpa.activity import ActivityItem
 from kuberpa.gsettings import GSettings
 from kuberpa.robot import Robot
 from kuberpa_panel.api.access import Scope
+from kuberpa_panel.database.pool import Database
 from kuberpa_panel.gsettings import queries
 from kuberpa_panel.gsettings.masking import masked
 from kuberpa_panel.gsettings.patches import difference
 from kuberpa_panel.gsettings.projection import RIGHTS, Memo, World, both, project
+from kuberpa_panel.gsettings.service import GSettingsService
+from kuberpa_panel.services.access import User
+from kuberpa_panel.watch import WatchCache
 
 EVERYTHING = dict.fromkeys(RIGHTS, Scope(everywhere=True))
 OWN = "kuberpa-system"
@@ -165,7 +170,7 @@ def test_queries_select_nodes_with_their_paths() -> None:
     ("query", "message"),
     [
         ("robots", "is no JSONPath query"),
-        ("$..a..b..c", "at most 2 '..'"),
+        ("$..a..b", "at most one '..'"),
         ("$[?$.a == @.b]", "one '[$]'"),
         ("$[?match(@.a, '(a+)+b')]", "function 'match' is not defined"),
         ("$" + "[0]" * 200, "at most 512"),
@@ -179,3 +184,22 @@ def test_a_query_that_is_wrong_or_dear_is_refused(query: str, message: str) -> N
 def test_a_query_selects_only_so_many_nodes() -> None:
     with pytest.raises(queries.QueryError, match="more than 10000 nodes"):
         queries.select({"a": list(range(10_001))}, "$.a[*]")
+
+
+async def test_viewers_who_see_the_same_share_a_projection_until_something_changes() -> None:
+    cache = WatchCache(None)  # type: ignore[arg-type]  # nothing is listed
+    access: Any = Everybody()
+    service = GSettingsService(access, None, cache, Database(lambda: "postgresql://nowhere"), OWN)  # type: ignore[arg-type]  # nothing is written
+    for name in ("one", "two"):
+        cache.robots.put(body_of(name, "1"))
+    first = await service.tree(User(name="anna"))
+    assert await service.tree(User(name="boris")) is first
+    cache.robots.put(body_of("two", "2", concurrency=3))
+    second = await service.tree(User(name="anna"))
+    assert second["robots"]["office"]["two"]["spec"]["concurrency"] == 3
+    assert second["robots"]["office"]["one"] is first["robots"]["office"]["one"]
+
+
+def body_of(name: str, version: str, **spec: Any) -> dict[str, Any]:
+    meta = {"namespace": "office", "name": name, "uid": name, "resourceVersion": version}
+    return {"metadata": meta, "spec": {"runtime": {"linuxPod": {}}, **spec}}

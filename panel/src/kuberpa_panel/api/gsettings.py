@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from contextlib import suppress
 from typing import Annotated, Any, Final
 
@@ -40,8 +41,12 @@ ROOT: Final = "/gsettings"
 BELOW: Final = "/gsettings/{path:path}"
 COALESCE_SECONDS: Final = 0.03
 """Changes that come together make one patch."""
+BREAK: Final = 3
+"""How many times as long as a patch took a stream rests."""
 LOOK_SECONDS: Final = 2.0
 """How often a stream looks for what no watch tells: robots' storage, and rights."""
+_QUERY: Final = asyncio.Semaphore(1)
+"""A query over a large tree takes a second of a processor: queries wait for each other, and nobody for them."""
 WHY: Final = "the projection holds only what the viewer may list"
 
 Seeing = Annotated[Viewer, guarded(SignedIn(WHY))]
@@ -177,7 +182,8 @@ async def _answer(request: Request, viewer: Viewer, path: str, query: TreeQuery)
     if query.watch:
         return open_stream(request, _patches(viewer, steps), ping_source(_nothing))
     if query.query:
-        part = await asyncio.to_thread(_selected, part, query.query)
+        async with _QUERY:
+            part = await asyncio.to_thread(_selected, part, query.query)
     headers = {}
     if editable_place(context, steps) is not None:
         headers["ETag"] = f'"{context.services.gsettings.version_of(steps)}"'
@@ -199,6 +205,7 @@ def _patches(viewer: Viewer, steps: tuple[str, ...]) -> Any:
         first = True
         with stream.context.services.cache.subscribe() as changes:
             while True:
+                began = time.monotonic()
                 part = await _present(stream.context, viewer, steps)
                 if first:
                     await stream.send(as_json(part).decode(), event="snapshot")
@@ -206,7 +213,8 @@ def _patches(viewer: Viewer, steps: tuple[str, ...]) -> Any:
                 elif operations := difference(shown, part, BRANCHES - len(steps)):
                     await stream.send(as_json(operations).decode(), event="patch")
                 shown = part
-                await asyncio.sleep(COALESCE_SECONDS)
+                # a large tree that changes all the time must not keep the panel from everything else
+                await asyncio.sleep(max(COALESCE_SECONDS, BREAK * (time.monotonic() - began)))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_SECONDS):
                         await changes.take()

@@ -6,7 +6,8 @@ from typing import Any, Final
 from jsonpath import JSONPathEnvironment, JSONPathError
 
 MAX_QUERY: Final = 512
-MAX_DESCENTS: Final = 2
+MAX_DESCENTS: Final = 1
+"""Each looks at the whole tree, within another one at the whole tree for each node of it."""
 MAX_NODES: Final = 10_000
 
 _ENVIRONMENT: Final = JSONPathEnvironment(strict=True)
@@ -32,7 +33,7 @@ def select(tree: Any, text: str) -> tuple[Node, ...]:
     if len(text) > MAX_QUERY:
         raise QueryError(f"has {len(text)} characters; at most {MAX_QUERY} are allowed")
     if text.count("..") > MAX_DESCENTS or text.count("$") > 1:
-        raise QueryError(f"must have at most {MAX_DESCENTS} '..' and one '$': each looks at the whole tree")
+        raise QueryError(f"must have at most one '..' and one '$': each looks at the whole tree")
     try:
         query = _ENVIRONMENT.compile(text)
         found = []

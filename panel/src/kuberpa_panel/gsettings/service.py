@@ -5,20 +5,21 @@ from importlib.metadata import entry_points, version
 from typing import Any, Final
 
 from kuberpa.client import GSETTINGS, Body, Cluster, ConflictError
-from kuberpa.gsettings import Settings
+from kuberpa.gsettings import SETTINGS_NAME, Settings
 from kuberpa.gsettings_change import Changed, Edit, Place, changed_part, place_of
 from kuberpa.names import ANNOTATION_ON_BEHALF_OF, API_VERSION
 from kuberpa_panel.api.access import scope_of
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.gsettings.masking import masked
 from kuberpa_panel.gsettings.projection import RIGHTS, Memo, Sight, World, both, project
-from kuberpa_panel.gsettings.sections import effective
 from kuberpa_panel.services.access import Access, User, robot_principal
 from kuberpa_panel.services.changes import Author, Change, Changes, Target
 from kuberpa_panel.services.storage import Storage
 from kuberpa_panel.watch import Store, WatchCache
 
 TRIES: Final = 3
+SHARED: Final = 64
+"""Projections that are remembered; each is made of the same parts."""
 PLUGINS: Final = "kuberpa.panels"
 OBJECT_STEPS: Final = 3
 """Steps to an object: section, namespace, name."""
@@ -34,6 +35,7 @@ class GSettingsService:
         self.storage = Storage(database, lambda: self.settings().storage.max_bytes)
         """What robots keep."""
         self._memo = Memo()
+        self._shared: dict[Any, tuple[int, Any, dict[str, Any]]] = {}
         self._versions: dict[str, Any] = {"kuberpa": version("kuberpa-panel"), "api": API_VERSION}
         panels = entry_points(group=PLUGINS)
         self._versions |= {"panels": {each.name: each.dist.version if each.dist else "" for each in panels}}
@@ -45,11 +47,12 @@ class GSettingsService:
 
     def settings(self) -> Settings:
         """What is in effect now."""
-        return effective(World(self._namespace, gsettings=self._cache.gsettings))
+        found = self._cache.gsettings.get(self._namespace, SETTINGS_NAME)
+        return (found.spec.settings if found is not None else None) or Settings()
 
     async def tree(self, user: User, steps: tuple[str, ...] = ()) -> dict[str, Any]:
         """All that the user may see. A robot's document is in it when the path leads to it."""
-        return project(await self._world(steps), await self.sight(user))
+        return await self._project(steps, await self.sight(user))
 
     async def injected(self, creator: str, namespace: str, robot: str) -> dict[str, Any]:
         """What an activity receives: what its creator and its robot may both see.
@@ -58,7 +61,7 @@ class GSettingsService:
         """
         one = await self.sight(User(name=creator, groups=("system:authenticated",)))
         other = await self.sight(robot_principal(namespace, robot))
-        return project(await self._world(()), both(one, other))
+        return await self._project((), both(one, other))
 
     async def sight(self, user: User) -> Sight:
         """Where the user has each right that sections ask for. Raises a Problem when it cannot be asked."""
@@ -135,6 +138,19 @@ class GSettingsService:
             "spec": spec,
         }
         return await self._cluster.replace(GSETTINGS, place.namespace, body)
+
+    async def _project(self, steps: tuple[str, ...], sight: Sight) -> dict[str, Any]:
+        """Viewers who see the same share one projection for as long as nothing changes."""
+        world, generation, key = await self._world(steps), self._cache.generation, tuple(sight.items())
+        known = self._shared.get(key)
+        if known is not None and known[:2] == (generation, world.storage):
+            return known[2]
+        tree = project(world, sight)
+        self._shared.pop(key, None)
+        self._shared[key] = (generation, world.storage, tree)
+        if len(self._shared) > SHARED:
+            del self._shared[next(iter(self._shared))]
+        return tree
 
     async def _world(self, steps: tuple[str, ...]) -> World:
         cache = self._cache
