@@ -33,7 +33,7 @@ def select(tree: Any, text: str) -> tuple[Node, ...]:
     if len(text) > MAX_QUERY:
         raise QueryError(f"has {len(text)} characters; at most {MAX_QUERY} are allowed")
     if text.count("..") > MAX_DESCENTS or text.count("$") > 1:
-        raise QueryError(f"must have at most one '..' and one '$': each looks at the whole tree")
+        raise QueryError("must have at most one '..' and one '$': each looks at the whole tree")
     try:
         query = _ENVIRONMENT.compile(text)
         found = []
