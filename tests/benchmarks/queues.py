@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import asyncpg
 from tests.benchmarks import minimal_queue
 from tests.benchmarks.measurement import percentiles, say
 from tests.support.cluster import Cluster, running
-from tests.support.panel import PanelProcess, database, eventually, free_port
+from tests.support.panel import PanelProcess, database, eventually, free_port, now
 
 from kuberpa.client import WORK_QUEUES
 from kuberpa.client import Cluster as Client
@@ -267,9 +268,10 @@ async def fill(here: Site, name: str) -> None:
             await connection.execute(
                 "INSERT INTO queue_finished (queue_id, id, state, ready, rank, payload, token, holder, leased_by, "
                 "take_key, priority, reference, reason, error_class, started, application, business, abandoned, "
-                "created_at, created_by, started_at, history) SELECT $1, nextval('queue_item_ids'), 'Succeeded', "
-                "false, 0, $2, 1, '', 'bench', '', 0, '', 'Completed', '', 1, 0, 0, 0, clock_timestamp(), 'bench', "
-                "clock_timestamp(), '{}' FROM generate_series(1, 1000000)",
+                "created_at, created_by, started_at, finished_at, history) "
+                "SELECT $1, nextval('queue_item_ids'), 'Succeeded', false, 0, $2, 1, '', 'bench', '', 0, '', "
+                "'Completed', '', 1, 0, 0, 0, clock_timestamp(), 'bench', clock_timestamp(), "
+                "clock_timestamp() - interval '1 hour', '{}' FROM generate_series(1, 1000000)",
                 number,
                 json.dumps(PAYLOAD),
                 timeout=3600,
@@ -283,15 +285,31 @@ async def fill(here: Site, name: str) -> None:
         )
         for table in ("queue_items", "queue_finished"):
             await connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
-        for table in (
-            "queue_items",
-            "queue_finished",
-        ):  # as autovacuum leaves them, not as they come out of a bulk load
-            await connection.execute(f"VACUUM (ANALYZE) {table}", timeout=3600)
+            await connection.execute(f"VACUUM (ANALYZE) {table}", timeout=3600)  # as autovacuum leaves them
         await _checkpoint(here)
         say("10,000,000 finished and 1,000,000 ready rows, seconds", database=round(time.perf_counter() - began))
     finally:
         await connection.close()
+
+
+async def pages(here: Site, url: str, since: datetime) -> None:
+    """Pages of fifty items, among all that there are."""
+    second = timedelta(seconds=1)
+    async with aiohttp.ClientSession(headers=here.headers) as session:
+        for what, query in (
+            ("the newest", {}),
+            ("that failed, of which there is none", {"state": "Failed"}),
+            ("by the beginning of a reference that none has", {"reference": "2026-"}),
+            ("the first that came", {"createdBefore": (since + second).isoformat()}),
+        ):
+            times = []
+            for _ in range(20):
+                began = time.perf_counter()
+                async with session.get(f"{url}/items", params=query) as response:
+                    assert response.status == 200, await response.text()
+                    await response.read()
+                times.append(time.perf_counter() - began)
+            say(f"a page of items: {what}", p50_ms=percentiles(times)["p50_ms"], target_p50_ms=100)
 
 
 async def _checkpoint(here: Site) -> None:
@@ -311,7 +329,9 @@ async def measure(cluster: Cluster, folder: Path, *, long: bool, seconds: float)
             full = await here.queue("full")
             async with aiohttp.ClientSession(headers=here.headers) as session:
                 await post(session, f"{full}/take", {})
+            since = now()
             await fill(here, "full")
+            await pages(here, full, since)
             await singles(here, seconds, full, "10 million finished, 1 million ready")
             return
         await bare(here, seconds / 3)
