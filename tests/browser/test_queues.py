@@ -1,6 +1,7 @@
 import io
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,17 @@ async def test_items_are_filtered_by_state_reference_and_time_and_the_address_ke
     await page.fill("[name=reference]", "none")
     await page.keyboard.press("Enter")
     await expect(page.locator("#items-empty")).to_contain_text("No item matches these filters")
+
+
+async def test_what_is_filtered_is_exported_without_secrets(boss: Visitor, tmp_path: Path) -> None:
+    await boss.go(f"{QUEUE}?state=Failed")
+    async with boss.page.expect_download() as waiting:
+        await boss.page.click("a[download='invoices.jsonl']")
+    saved = tmp_path / "failed.jsonl"
+    await (await waiting.value).save_as(saved)
+    [failed] = [json.loads(line) for line in saved.read_text("utf-8").splitlines()]
+    assert (failed["state"], failed["reference"], failed["payload"]["pin"]) == ("Failed", "INV-002", "•••")
+    assert failed["history"][-1]["after"] == "Failed"
 
 
 async def test_an_item_shows_payload_without_secrets_error_and_history(boss: Visitor) -> None:
@@ -173,6 +185,11 @@ async def test_a_workbook_is_imported_and_what_is_none_is_refused(boss: Visitor,
     bad.write_bytes(b"PK no workbook")
     await page.set_input_files("#file", bad)
     await expect(page.locator("#import-check")).to_contain_text("is no workbook")
+    bomb = tmp_path / "c.xlsx"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/workbook.xml", b" " * 100_000_000)
+    await page.set_input_files("#file", bomb)
+    await expect(page.locator("#import-check")).to_contain_text("unpacks to 100,000,000 bytes")
     good = tmp_path / "b.xlsx"
     good.write_bytes(workbook([["number", "total"], ["A-1", 12.0], ["A-2", 1.5]]))
     await page.set_input_files("#file", good)
