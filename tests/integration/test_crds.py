@@ -7,7 +7,8 @@ import pytest
 from tests.support.cluster import Cluster
 from tests.support.resources import SHORTEST_ITEM, Body, create, created, manifest, merged, patch, read
 
-from kuberpa.cel import PATTERNS, RULES
+from kuberpa.cel import RULES
+from kuberpa.cel_patterns import PATTERNS
 from kuberpa.fleet import FLEET_NAME_MAX
 from kuberpa.workqueue import QUEUE_NAME_MAX
 

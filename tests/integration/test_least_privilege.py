@@ -72,6 +72,7 @@ def exercise(night: Night) -> None:
     names_that_are_taken(night)
     a_firing_whose_name_is_taken(night)
     another_image(night, "other:2")
+    a_host(night)
     through_the_panel(night)
     has_asked(night, "kuberpa-operator", Right("events.k8s.io", "events", "patch"))
     has_asked(night, "kuberpa-panel", Right("kuberpa.dev", "schedules/status", "patch"))
@@ -123,6 +124,20 @@ def a_firing_whose_name_is_taken(night: Night) -> None:
 
     eventually(refused, "the Schedule says that its firing's name is taken")
     night.cluster.kubectl("delete", "schedule", "taken")
+
+
+def a_host(night: Night) -> None:
+    """A robot works on a host, which goes when the robot has gone."""
+    spec = {"address": "127.0.0.1", "winrm": {"port": 1, "credentialsSecretRef": {"name": "desk-7"}}}
+    night.cluster.kubectl(
+        "create", "secret", "generic", "desk-7", "--from-literal=username=u", "--from-literal=password=p"
+    )
+    night.apply(manifest("RobotHost", "desk-7", spec))
+    night.apply(manifest("Robot", "clerk", {"runtime": {"host": {"hostRef": {"name": "desk-7"}}}}))
+    eventually(lambda: night.get("robothost", "desk-7").get("status", {}).get("used") == 1, "the host counts its robot")
+    night.cluster.kubectl("delete", "robothost", "desk-7", "--wait=false")
+    night.cluster.kubectl("delete", "robot", "clerk")
+    eventually(lambda: not night.get("robothost", "desk-7"), "the host is gone")
 
 
 def through_the_panel(night: Night) -> None:

@@ -54,6 +54,16 @@ async def test_a_created_object_has_uid_version_generation_and_time(api: Api) ->
     assert meta["creationTimestamp"]
 
 
+async def test_an_object_with_a_finalizer_is_only_marked_until_the_finalizer_is_gone(api: Api) -> None:
+    await make(api, finalizers=["kuberpa.dev/in-use"])
+    await api.delete(ACTIVITY_ITEMS, HOME, "one")
+    marked = await api.read(ACTIVITY_ITEMS, HOME, "one")
+    assert marked["metadata"]["deletionTimestamp"]
+    await api.merge(ACTIVITY_ITEMS, HOME, "one", {"metadata": {"finalizers": []}})
+    with pytest.raises(NotFoundError):
+        await api.read(ACTIVITY_ITEMS, HOME, "one")
+
+
 async def test_a_second_one_of_that_name_is_a_conflict(api: Api) -> None:
     await make(api)
     with pytest.raises(ConflictError):

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from kuberpa import wire
 from kuberpa_agent.executor import CloseMode, Executor
+from kuberpa_agent.workers import Workers
 
 DEADLINE = 60.0
 
@@ -33,6 +34,12 @@ class Record:
         """The result, which must be there."""
         assert self.finished is not None
         return self.finished
+
+
+def local_workers(executor: Executor) -> Workers:
+    """The worker processes of an executor whose runs are on this machine."""
+    assert isinstance(executor._workers, Workers)
+    return executor._workers
 
 
 class Bench:

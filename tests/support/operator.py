@@ -20,6 +20,7 @@ from kuberpa.client import (
     EVENTS,
     PODS,
     ROBOT_FLEETS,
+    ROBOT_HOSTS,
     ROBOTS,
     SCHEDULES,
     SERVICE_ACCOUNTS,
@@ -55,6 +56,7 @@ RESOURCES: dict[str, Resource] = {
         WORK_QUEUES,
         CALENDARS,
         ROBOT_FLEETS,
+        ROBOT_HOSTS,
         PODS,
         DISRUPTION_BUDGETS,
         SERVICE_ACCOUNTS,
@@ -68,6 +70,7 @@ KINDS = {
     "workqueues": "WorkQueue",
     "calendars": "Calendar",
     "robotfleets": "RobotFleet",
+    "robothosts": "RobotHost",
     "pods": "Pod",
 }
 Body = dict[str, Any]

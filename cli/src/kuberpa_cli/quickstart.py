@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -86,6 +86,9 @@ async def publish(folder: Path, packages: Path) -> str:
         return _place(next(built.glob("*.whl")), packages)
 
 
+_PLACES: Final = (("windowsPod", "a Windows pod"), ("host", "a Windows host"))
+
+
 def _place(wheel: Path, packages: Path) -> str:
     name, version = wheel.name.split("-")[:2]
     target = packages / wheel.name
@@ -127,7 +130,7 @@ def _story(body: Body) -> str:
     spec = body["spec"]
     match body["kind"]:
         case "Robot":
-            where = "a Windows pod" if "windowsPod" in spec["runtime"] else "a Linux pod"
+            where = next((words for runtime, words in _PLACES if runtime in spec["runtime"]), "a Linux pod")
             packages = ", ".join(spec.get("packages") or ())
             return f"{where} with {packages}" if packages else where
         case "ActivityItem":

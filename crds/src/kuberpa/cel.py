@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from kuberpa.activity import FINAL_PHASES, ActivityItemSpec, ActivityPhase
 from kuberpa.cel_rule import Rule, exactly_one_of, name_at_most, unchanged
-from kuberpa.dates import SPAN_PATTERN, TIME_PATTERN
 from kuberpa.fleet import FLEET_NAME_MAX
 from kuberpa.gsettings import SETTINGS_NAME
 from kuberpa.lifecycle import TRANSITIONS
@@ -148,7 +147,7 @@ def _template(path: str) -> dict[str, tuple[Rule, ...]]:
 _MOUNTED: Final = "cannot be set with runtime.external: Secrets are mounted into pods, and it has none"
 
 _ROBOT: Final[dict[str, tuple[Rule, ...]]] = {
-    "spec.runtime": (exactly_one_of("windowsPod", "linuxPod", "external", example="runtime: {linuxPod: {}}"),),
+    "spec.runtime": (exactly_one_of("windowsPod", "linuxPod", "host", "external", example="runtime: {linuxPod: {}}"),),
     "spec.runtime.windowsPod": (
         Rule(
             rule="!(self.hostProcess && has(self.gmsaCredentialSpecName))",
@@ -157,6 +156,11 @@ _ROBOT: Final[dict[str, tuple[Rule, ...]]] = {
         ),
     ),
     "spec": (
+        Rule(
+            rule="!has(self.runtime.host) || !has(self.packages) || self.packages.size() == 0",
+            message="cannot be installed on a host: use os.command with what is installed there",
+            field="packages",
+        ),
         Rule(
             rule="!has(self.runtime.external) || !has(self.secrets) || self.secrets.size() == 0",
             message=_MOUNTED,
@@ -328,6 +332,31 @@ RULES: Final[dict[str, dict[str, tuple[Rule, ...]]]] = {
 }
 
 
+RULES["RobotHost"] = {
+    "": (name_at_most(ROBOT_NAME_MAX),),
+    "spec.winrm": (
+        Rule(
+            rule="self.transport in ['NTLM', 'Kerberos'] || self.tls.enabled",
+            message="must be true with the transports Basic and Certificate: without TLS they would show the password, "
+            "or prove nothing",
+            field="tls.enabled",
+        ),
+        Rule(
+            rule="(self.transport == 'Kerberos') == has(self.kerberos)",
+            message="goes with the transport Kerberos, and is needed there, for example kerberos: "
+            "{realm: CORP.EXAMPLE, kdc: dc1.corp.example}",
+            field="kerberos",
+        ),
+    ),
+    "spec": (
+        Rule(
+            rule="self.winrm.maxConnections >= self.slots",
+            message="must be at least spec.slots: each Robot's supervisor needs a connection of its own",
+            field="winrm.maxConnections",
+        ),
+    ),
+}
+
 RULES["Calendar"] = {
     "": (name_at_most(ROBOT_NAME_MAX),),
     "spec": (
@@ -360,53 +389,3 @@ RULES["GSettings"] = {
         ),
     ),
 }
-
-
-def _pattern(pattern: str, message: str, *, forbids: bool = False) -> tuple[str, Rule]:
-    return pattern, Rule(rule=f"self.matches(r'{pattern}')", message=message, forbids=forbids)
-
-
-PATTERNS: Final = dict(
-    (
-        _pattern(
-            r"^[A-Za-z_][A-Za-z0-9_.-]*$",
-            "must be the name of a definition: letters, digits, dots, dashes and underscores, first a letter or "
-            "underscore, for example os.command",
-        ),
-        _pattern(
-            r"^[A-Za-z_][A-Za-z0-9_]*$",
-            "must be the name of a parameter: letters, digits and underscores, not first a digit",
-        ),
-        _pattern(
-            r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-            "must be the name of a Kubernetes object: lower-case letters, digits, dashes and dots, first and last a "
-            "letter or digit",
-        ),
-        _pattern(
-            r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-            "must consist of lower-case letters, digits and dashes, first and last a letter or digit",
-        ),
-        _pattern(
-            r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$",
-            "must be the name of a time zone, for example Europe/Moscow or UTC",
-        ),
-        _pattern(TIME_PATTERN, "must be a time of day from 00:00 to 24:00, for example '08:00' (in quotes)"),
-        _pattern(
-            SPAN_PATTERN, "must be a span of time: weeks, days, hours, minutes, seconds, for example 15m or 1h30m"
-        ),
-        _pattern(r"^([A-Z]{2,3})?$", "must be the ISO 3166 code of a country, for example RU"),
-        _pattern(r"^[A-Za-z0-9]*$", "must be the code of a part of the country, for example BY"),
-        _pattern(
-            r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$",
-            "must be the name of a Calendar: lower-case letters, digits, dashes and dots",
-        ),
-        _pattern(r"^[0-9]+(\.[0-9]+)?([EPTGMk]i?|m)?$", "must be a quantity such as 500m, 1, 512Mi or 2Gi"),
-        _pattern(
-            r"^https?://[^@\s]+$",
-            "must be an http or https URL without credentials: put those into a Secret and name it in "
-            "packageIndex.credentialsSecretRef",
-            forbids=True,
-        ),
-    )
-)
-"""What stands for each pattern of the models: the same, and words for people."""

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import yaml
 
-from kuberpa.cel import PATTERNS, RULES
+from kuberpa.cel import RULES
+from kuberpa.cel_patterns import PATTERNS
 from kuberpa.kinds import KINDS, Kind
 from kuberpa.model import Model
 from kuberpa.names import GROUP, VERSION

@@ -7,6 +7,7 @@ from kuberpa.activity import ActivityItem
 from kuberpa.calendar import Calendar
 from kuberpa.fleet import RobotFleet
 from kuberpa.gsettings import GSettings
+from kuberpa.host import RobotHost
 from kuberpa.model import Model
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
@@ -88,6 +89,27 @@ KINDS: Final = (
             Column("Message", '.status.conditions[?(@.type=="Ready")].message', "Why it is so.", wide=True),
         ),
         scale=True,
+    ),
+    Kind(
+        model=RobotHost,
+        plural="robothosts",
+        short_name="rhost",
+        columns=(
+            Column("Address", ".spec.address", "Where the host is."),
+            Column(
+                "Reachable", '.status.conditions[?(@.type=="Reachable")].status', "Whether calls to the host succeed."
+            ),
+            Column("Reason", '.status.conditions[?(@.type=="Reachable")].reason', "How the host was found."),
+            Column("Slots", ".spec.slots", "Robots that may work there at a time.", "integer"),
+            Column("Used", ".status.used", "Slots in use.", "integer"),
+            Column("Waiting", ".status.waiting", "Robots that wait for a slot.", "integer"),
+            _AGE,
+            Column("OS", ".status.facts.os", "Operating system.", wide=True),
+            Column("Hostname", ".status.facts.hostname", "Name that the host gives itself.", wide=True),
+            Column("CPUs", ".status.facts.cpus", "Logical processors.", "integer", wide=True),
+            Column("Booted", ".status.facts.bootTime", "Time since the host was started.", "date", wide=True),
+            Column("Message", '.status.conditions[?(@.type=="Reachable")].message', "Why it is or is not.", wide=True),
+        ),
     ),
     Kind(
         model=ActivityItem,

@@ -33,6 +33,7 @@ class ObjectMeta(Model):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     owner_references: tuple[OwnerReference, ...] = ()
+    finalizers: tuple[str, ...] = ()
 
 
 class ConditionStatus(StrEnum):

@@ -15,6 +15,8 @@ ROBOT_NAME_MAX: Final = 52
 
 LABEL_ROBOT: Final = f"{GROUP}/robot"
 """On pods: the Robot's name. On ActivityItems made by a Schedule nothing: the robot may not be known yet."""
+LABEL_HOST: Final = f"{GROUP}/host"
+"""On the pods of robots on hosts: the RobotHost's name."""
 LABEL_SCHEDULE: Final = f"{GROUP}/schedule"
 LABEL_QUEUE: Final = f"{GROUP}/queue"
 """On the ActivityItems of a WorkQueue's trigger: the queue's name."""
@@ -24,6 +26,9 @@ LABEL_FLEET: Final = f"{GROUP}/fleet"
 """On the Robots that a RobotFleet made: its name."""
 LABEL_COMPONENT: Final = f"{GROUP}/component"
 """On Leases and workloads of kuberpa itself: operator or panel."""
+
+FINALIZER_IN_USE: Final = f"{GROUP}/in-use"
+"""On RobotHosts on which a Robot works: what it was told with stays until the Robot is done there."""
 
 ANNOTATION_CREATED_BY: Final = f"{GROUP}/created-by"
 """User who created the object, stamped by the admission policy; what a manifest says here is overwritten."""

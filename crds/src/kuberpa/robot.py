@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kuberpa.enrolment import Enrolment
+from kuberpa.host import HostReport
 from kuberpa.meta import Condition, ObjectMeta
 from kuberpa.model import Instant, Model, Name, keyed_by
 from kuberpa.program import Program, ProgramStatus
@@ -106,7 +107,8 @@ class RobotSpec(Model):
         Runtime,
         Field(
             description="Where the robot works: exactly one of its fields must be set. linuxPod: {} is a complete "
-            "runtime for headless and web robots, windowsPod: {} for work that needs Windows but no desktop."
+            "runtime for headless and web robots, windowsPod: {} for work that needs Windows but no desktop, "
+            "host: {hostRef: {name: desk-7}} for a Windows machine that a RobotHost describes."
         ),
     ]
     packages: Annotated[
@@ -172,6 +174,7 @@ class RobotCondition(StrEnum):
     PACKAGES_READY = "PackagesReady"
     PROGRAM_RUNNING = "ProgramRunning"
     SESSION_ACTIVE = "SessionActive"
+    HOST_REACHABLE = "HostReachable"
 
 
 class PodStatus(Model):
@@ -244,6 +247,9 @@ class AgentStatus(Model):
     session: Annotated[SessionStatus | None, Field(description="The session that the agent sees.")] = None
     packages: Annotated[PackagesStatus, Field(description="State of the robot's packages.")] = PackagesStatus()
     control: Annotated[AgentControl, Field(description="How far it is with pausing or stopping.")] = AgentControl()
+    host: Annotated[HostReport | None, Field(description="With runtime.host: how the supervisor finds the host.")] = (
+        None
+    )
 
 
 class ActivityCounts(Model):
@@ -302,7 +308,7 @@ class RobotStatus(Model):
             description="Ready: the robot takes work. AgentConnected: its agent talks to the panel. PackagesReady: its "
             "packages are installed; if not, the message is the installer's own. ProgramRunning: its program runs; "
             "only with spec.program. SessionActive: activities that need a session may run; only with spec.session, or "
-            "where the agent sees a session.",
+            "where the agent sees a session. HostReachable: its supervisor reaches the host; only with runtime.host.",
         ),
     ] = ()
     pod: Annotated[

@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kuberpa.meta import LabelValue
-from kuberpa.model import Model
+from kuberpa.model import Model, Name
 
 DEFAULT_LINUX_IMAGE = "ghcr.io/kuberpa/robot-agent:0.1.0"
 DEFAULT_WINDOWS_IMAGE = "ghcr.io/kuberpa/robot-agent:0.1.0-windows"
@@ -83,6 +83,21 @@ class External(Model):
     """A machine outside of the cluster, on which somebody has installed the agent."""
 
 
+class HostRef(Model):
+    """A RobotHost in the Robot's namespace."""
+
+    name: Annotated[Name, Field(description="Name of the RobotHost.")]
+
+
+class HostRuntime(PodRuntime):
+    """A Windows machine, reached over WinRM by a supervisor in a pod of the cluster."""
+
+    host_ref: Annotated[HostRef, Field(description="The machine. The Robot takes one of its slots while it has a pod.")]
+    image: Annotated[
+        str, Field(min_length=1, max_length=512, description="Image that carries the robot agent, for the supervisor.")
+    ] = DEFAULT_LINUX_IMAGE
+
+
 class Runtime(Model):
     """Where the robot works: exactly one of the fields."""
 
@@ -99,6 +114,14 @@ class Runtime(Model):
         Field(
             description="A pod on a Linux node, for headless and web robots. It runs as an ordinary user without "
             "privileges; the node selector kubernetes.io/os: linux is implied."
+        ),
+    ] = None
+    host: Annotated[
+        HostRuntime | None,
+        Field(
+            description="A Windows machine: activities and the program run there, under the user of the RobotHost's "
+            "credentials. The Robot's pod is a small Linux one that supervises them over WinRM; the other fields are "
+            "about that pod."
         ),
     ] = None
     external: Annotated[

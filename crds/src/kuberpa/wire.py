@@ -3,7 +3,7 @@
     agent                                   panel
     Hello ───────────────────────────────▶        identity comes from the bearer token alone
           ◀─────────────────────────────── Welcome (epoch, settings, what the panel still needs)
-    Definitions, Packages, State, Seen ──▶        whenever they change
+    Definitions, Packages, State, Seen, Host ▶        whenever they change
           ◀─────────────────────────────── Start, Stop, Kill, Configure
     Started | Refused ───────────────────▶
     Output, Progress ────────────────────▶
@@ -29,6 +29,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, TypeAdapter
 
 from kuberpa.activity import ActivityError, Inject
+from kuberpa.host import HostReport
 from kuberpa.lifecycle import Outcome
 from kuberpa.model import Instant, Model
 from kuberpa.queueing import QueueProblem
@@ -101,6 +102,13 @@ class Packages(Model):
 
     type: Literal["packages"] = "packages"
     status: PackagesStatus
+
+
+class Host(Model):
+    """How a supervisor finds its host; never sent by an agent that works where it runs."""
+
+    type: Literal["host"] = "host"
+    report: HostReport
 
 
 class State(Model):
@@ -327,7 +335,19 @@ class Answer(Model):
 
 
 FromAgent = Annotated[
-    Hello | Definitions | Packages | State | Seen | Started | Refused | Output | Progress | Finished | Call | Cancel,
+    Hello
+    | Definitions
+    | Packages
+    | State
+    | Seen
+    | Host
+    | Started
+    | Refused
+    | Output
+    | Progress
+    | Finished
+    | Call
+    | Cancel,
     Field(discriminator="type"),
 ]
 FromPanel = Annotated[Welcome | Configure | Start | Stop | Kill | Ack | Answer, Field(discriminator="type")]

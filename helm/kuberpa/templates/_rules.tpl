@@ -4,6 +4,9 @@
 - apiGroups: [kuberpa.dev]
   resources: [robotfleets, schedules, workqueues, calendars]
   verbs: [list, watch]
+- apiGroups: [kuberpa.dev]  # patch: the finalizer that keeps a host while a robot works on it
+  resources: [robothosts]
+  verbs: [list, watch, patch]
 - apiGroups: [kuberpa.dev]  # fleets: their members come, change and go; update is asked for by the admission policies
   resources: [robots]
   verbs: [list, watch, create, update, patch, delete]
@@ -11,7 +14,7 @@
   resources: [activityitems]
   verbs: [list, watch, create, patch, delete]
 - apiGroups: [kuberpa.dev]
-  resources: [robots/status, activityitems/status, schedules/status, workqueues/status, calendars/status, robotfleets/status]
+  resources: [robots/status, activityitems/status, schedules/status, workqueues/status, calendars/status, robotfleets/status, robothosts/status]
   verbs: [patch]
 - apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs and stops for the users of Schedules
   resources: [robots/run, robots/stop, robots/control, robots/session, robots/host]

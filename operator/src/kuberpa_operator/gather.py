@@ -9,6 +9,7 @@ from kuberpa import names
 from kuberpa.activity import ActivityItem, ActivityPhase
 from kuberpa.calendar import Calendar
 from kuberpa.fleet import RobotFleet
+from kuberpa.host import RobotHost
 from kuberpa.robot import Robot, RobotPhase
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
@@ -20,13 +21,15 @@ from kuberpa_operator.core import (
     external,
     firing,
     fleet_snapshot,
+    host,
     robot_snapshot,
+    slots,
     trigger,
     workqueue,
 )
 from kuberpa_operator.core.dispatch import Dispatcher, Seat
 from kuberpa_operator.core.effects import Body
-from kuberpa_operator.core.pod import PodSettings, render_pod
+from kuberpa_operator.core.pod import Pod, PodSettings, render_pod
 from kuberpa_operator.core.presence import Presence
 from kuberpa_operator.core.program import is_program, number_of
 from kuberpa_operator.core.setback import Setback
@@ -57,7 +60,9 @@ class Gatherer:
     _phases: dict[str, tuple[ActivityPhase, datetime]] = field(default_factory=dict)
     _counts_changed: dict[str, datetime] = field(default_factory=dict)
     _quiet_since: dict[str, datetime] = field(default_factory=dict)
-    _templates: dict[str, tuple[tuple[int, str], Body | None]] = field(default_factory=dict)
+    _templates: dict[str, tuple[tuple[object, ...], Body | None]] = field(default_factory=dict)
+    _promised: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By the RobotHost's UID: UIDs of the Robots that hold its slots."""
 
     def __post_init__(self) -> None:
         self.plans = Plans(self.world)
@@ -74,17 +79,34 @@ class Gatherer:
             verdict=self.dispatcher.verdict(uid),
             archive_available=not self.dispatcher.paused,
             robot_exists=self.world.robots.named(home) is not None,
-            holder_exists=status.lease.holder in self.world.pods or self._is_enrolled(home, status.lease.holder),
+            holder_exists=self._holder_exists(item, home),
             agent_lost=self.presence.is_lost(home),
             firing_undecided=self._is_undecided(item),
             surplus=uid in self.surplus,
         )
+
+    def _holder_exists(self, item: ActivityItem, home: Key) -> bool:
+        """Whether what runs may still be running.
+
+        On a host it may when the supervisor's pod is gone: until the next supervisor has reached the host, which ends
+        what it does not know, or the work there has ended itself for want of contact.
+        """
+        holder = item.status.lease.holder
+        if holder in self.world.pods or self._is_enrolled(home, holder):
+            return True
+        robot_ = self.world.robots.named(home)
+        if robot_ is None or robot_.spec.runtime.host is None:
+            return False
+        agent = robot_.status.agent
+        swept = agent is not None and agent.identity != holder and agent.host is not None and agent.host.reachable
+        return not (swept or self.presence.is_lost(home))
 
     def robot(self, robot_: Robot) -> robot_snapshot.Snapshot:
         """All that matters to a robot now."""
         meta, agent = robot_.metadata, robot_.status.agent
         key = (meta.namespace, meta.name)
         fresh = self.panels.fresh()
+        place = self._place(robot_)
         running, queued = len(self.dispatcher.held_by(key)), self.dispatcher.queued_for(key)
         now = self.clock.now()
         server_fresh = agent is not None and agent.server in fresh
@@ -97,7 +119,8 @@ class Gatherer:
         return robot_snapshot.Snapshot(
             robot=robot_,
             now=now,
-            template=self._template(robot_),
+            template=self._template(robot_, place),
+            place=place,
             pod=pod,
             server_fresh=server_fresh,
             panel_available=bool(fresh),
@@ -155,6 +178,79 @@ class Gatherer:
             setback=self.setbacks.get(meta.uid),
         )
 
+    def host(self, host_: RobotHost) -> host.Snapshot:
+        """All that matters to a host now."""
+        meta = host_.metadata
+        robots = self.on_host((meta.namespace, meta.name))
+        shared = self._slots(host_, robots)
+        fresh = self.panels.fresh()
+        reports = [
+            (each.metadata.name, agent.host)
+            for each in robots
+            if (agent := each.status.agent) is not None
+            and agent.host is not None
+            and agent.connected
+            and agent.server in fresh
+            and each.metadata.uid in shared.holders
+        ]
+        return host.Snapshot(
+            host=host_,
+            now=self.clock.now(),
+            holders=tuple(
+                sorted({*_names(robots, shared.holders), *(pod.robot for pod in self._leaving(host_, robots))})
+            ),
+            waiting=_names(robots, shared.waiting),
+            reports=tuple(sorted(reports, key=lambda pair: pair[0])),
+        )
+
+    def on_host(self, key: Key) -> list[Robot]:
+        """The Robots whose runtime names a host."""
+        return [
+            robot_
+            for _, robot_ in self.world.robots
+            if (runtime := robot_.spec.runtime.host) is not None
+            and (robot_.metadata.namespace, runtime.host_ref.name) == key
+        ]
+
+    def _slots(self, host_: RobotHost, robots: list[Robot]) -> slots.Slots:
+        """Whose the slots are; a grant is remembered until its pod is known."""
+        promised = self._promised.get(host_.metadata.uid, frozenset())
+        claims = [slots.Claim(each, has_pod=self._pod_of(each) is not None) for each in robots]
+        free = 0 if host_.metadata.deletion_timestamp else host_.spec.slots - len(self._leaving(host_, robots))
+        shared = slots.share(free, claims, promised)
+        self._promised[host_.metadata.uid] = shared.holders
+        return shared
+
+    def _leaving(self, host_: RobotHost, robots: list[Robot]) -> list[Pod]:
+        """Pods of Robots that are gone, or are elsewhere by now: what they run on the host has not ended yet."""
+        here = {each.metadata.uid for each in robots}
+        meta = host_.metadata
+        pods = (pod for _, pod in self.world.pods)
+        return [
+            pod
+            for pod in pods
+            if (pod.namespace, pod.host) == (meta.namespace, meta.name) and pod.owner_uid not in here
+        ]
+
+    def _place(self, robot_: Robot) -> slots.Place | None:
+        """What a Robot needs to know of the host that it names."""
+        runtime = robot_.spec.runtime.host
+        if runtime is None:
+            return None
+        key = (robot_.metadata.namespace, runtime.host_ref.name)
+        host_ = self.world.hosts.named(key)
+        if host_ is None:
+            return slots.Place(key[1], None)
+        robots = self.on_host(key)
+        shared = self._slots(host_, robots)
+        granted = robot_.metadata.uid in shared.holders
+        return slots.Place(key[1], host_, granted=granted, holders=_names(robots, shared.holders))
+
+    def _pod_of(self, robot_: Robot) -> Pod | None:
+        meta = robot_.metadata
+        pod = self.world.pod_of((meta.namespace, meta.name), names.pod_name(meta.name))
+        return pod if pod is not None and pod.owner_uid == meta.uid else None
+
     def _quiet(self, uid: str, now: datetime, *, running: int) -> datetime | None:
         if running:
             self._quiet_since.pop(uid, None)
@@ -185,6 +281,7 @@ class Gatherer:
             self._counts_changed,
             self._quiet_since,
             self._templates,
+            self._promised,
         )
         for memory in memories:
             memory.pop(uid, None)
@@ -209,14 +306,16 @@ class Gatherer:
         robot_ = self.world.robots.named(home)
         return robot_ is not None and robot_.status.enrolment is not None and robot_.status.enrolment.id == holder
 
-    def _template(self, robot_: Robot) -> Body | None:
+    def _template(self, robot_: Robot, place: slots.Place | None) -> Body | None:
         uid, annotations = robot_.metadata.uid, robot_.metadata.annotations
-        version = (robot_.metadata.generation, annotations.get(names.ANNOTATION_RESTARTED_AT, ""))
+        host_ = place.host if place is not None else None
+        about_host = (host_.metadata.uid, host_.metadata.generation) if host_ is not None else ()
+        version = (robot_.metadata.generation, annotations.get(names.ANNOTATION_RESTARTED_AT, ""), *about_host)
         known = self._templates.get(uid)
         if known is None or known[0] != version:
             runtime = robot_.spec.runtime
-            known_kind = runtime.linux_pod is not None or runtime.windows_pod is not None
-            rendered = render_pod(robot_, self.pod_settings) if known_kind else None
+            known_kind = runtime.linux_pod is not None or runtime.windows_pod is not None or host_ is not None
+            rendered = render_pod(robot_, self.pod_settings, host_) if known_kind else None
             known = self._templates[uid] = (version, rendered)
         return known[1]
 
@@ -237,6 +336,10 @@ class Gatherer:
             return trigger.number_of(item) > recorded
         parent = self.world.schedules.get(owner)
         return parent is not None and not firing.is_recorded(parent, item)
+
+
+def _names(robots: Iterable[Robot], uids: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(each.metadata.name for each in robots if each.metadata.uid in uids))
 
 
 def robot_key(item: ActivityItem) -> Key:

@@ -23,6 +23,7 @@ KINDS: Final = {
     "schedules": "Schedule",
     "workqueues": "WorkQueue",
     "robotfleets": "RobotFleet",
+    "robothosts": "RobotHost",
 }
 
 

@@ -9,6 +9,7 @@ from kuberpa.client import (
     ACTIVITY_ITEMS,
     DISRUPTION_BUDGETS,
     PODS,
+    ROBOT_HOSTS,
     ROBOTS,
     SERVICE_ACCOUNTS,
     ConflictError,
@@ -34,6 +35,7 @@ from kuberpa_operator.core.effects import (
     Effect,
     Fire,
     OrderRobot,
+    PatchHost,
     PatchRobot,
     ProtectPod,
     StopItem,
@@ -96,6 +98,8 @@ class Performer:
             case DeleteRobot():
                 await self._delete(ROBOTS, effect.namespace, effect.name, effect.uid)
                 return None
+            case PatchHost():
+                return ("RobotHost", await self.api.merge(ROBOT_HOSTS, effect.namespace, effect.name, effect.patch))
             case OrderRobot():
                 return await self._order_robot(effect)
             case Announce():

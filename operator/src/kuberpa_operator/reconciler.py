@@ -22,7 +22,7 @@ from kuberpa_operator.adapters.api import Api
 from kuberpa_operator.adapters.cluster import NotLeadingError
 from kuberpa_operator.adapters.events import Subject
 from kuberpa_operator.adapters.metrics import Metrics
-from kuberpa_operator.core import activity, calendar, fleet, robot, robot_rules, schedule, workqueue
+from kuberpa_operator.core import activity, calendar, fleet, host, robot, robot_rules, schedule, workqueue
 from kuberpa_operator.core.effects import (
     AddActivity,
     CreatePod,
@@ -161,7 +161,7 @@ class Reconciler:
             return None
         return decision.rule, self._act(key, subject, decision)
 
-    def _ask(self, kind: Kind, subject: Any) -> Decision:
+    def _ask(self, kind: Kind, subject: Any) -> Decision:  # noqa: PLR0911  one return a kind
         match kind:
             case "Robot":
                 return robot.decide(self.router.gatherer.robot(subject))
@@ -176,6 +176,8 @@ class Reconciler:
                 return workqueue.decide(self.router.gatherer.queue(subject))
             case "RobotFleet":
                 return fleet.decide(self.router.gatherer.fleet(subject))
+            case "RobotHost":
+                return host.decide(self.router.gatherer.host(subject))
 
     async def _act(self, key: WorkKey, subject: Any, decision: Decision) -> None:
         kind, uid = key

@@ -12,6 +12,7 @@ from kuberpa.client import (
     LEASES,
     PODS,
     ROBOT_FLEETS,
+    ROBOT_HOSTS,
     ROBOTS,
     SCHEDULES,
     WORK_QUEUES,
@@ -40,6 +41,7 @@ KINDS: Final[dict[str, tuple[Resource, dict[str, str]]]] = {
     "Schedule": (SCHEDULES, {}),
     "WorkQueue": (WORK_QUEUES, {}),
     "RobotFleet": (ROBOT_FLEETS, {}),
+    "RobotHost": (ROBOT_HOSTS, {}),
 }
 NOTHING: Final = {"fieldSelector": "metadata.name=-"}
 """Of a list: no object has that name, so the answer says no more than that the kind is served."""

@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kuberpa.client import ACTIVITY_ITEMS, CALENDARS, ROBOT_FLEETS, ROBOTS, SCHEDULES, WORK_QUEUES, Resource
+from kuberpa.client import (
+    ACTIVITY_ITEMS,
+    CALENDARS,
+    ROBOT_FLEETS,
+    ROBOT_HOSTS,
+    ROBOTS,
+    SCHEDULES,
+    WORK_QUEUES,
+    Resource,
+)
 from kuberpa.model import Model
 from kuberpa_operator.adapters.api import Api, Body
 from kuberpa_operator.core.effects import Kind
@@ -15,6 +24,7 @@ RESOURCES: Final[dict[Kind, Resource]] = {
     "WorkQueue": WORK_QUEUES,
     "Calendar": CALENDARS,
     "RobotFleet": ROBOT_FLEETS,
+    "RobotHost": ROBOT_HOSTS,
 }
 UNFENCED: Final = frozenset({"Robot", "WorkQueue"})
 """The panel writes status of the same object all the time, and never a field of the operator's."""

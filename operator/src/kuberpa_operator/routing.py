@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from kuberpa.activity import ON_ROBOT_PHASES, ActivityItem, ActivityPhase
 from kuberpa.gsettings import Settings
+from kuberpa.host import RobotHost
 from kuberpa.robot import Robot
 from kuberpa_operator.adapters.api import Body
 from kuberpa_operator.core import activity, robot
@@ -27,7 +28,15 @@ MEMBERS_SETTLE: Final = timedelta(seconds=0.3)
 """A RobotFleet looks at what its members do at most this often."""
 BREATH: Final = 100
 """Objects routed before others may run."""
-DECIDED: Final[tuple[Kind, ...]] = ("Robot", "ActivityItem", "Calendar", "Schedule", "WorkQueue", "RobotFleet")
+DECIDED: Final[tuple[Kind, ...]] = (
+    "Robot",
+    "ActivityItem",
+    "Calendar",
+    "Schedule",
+    "WorkQueue",
+    "RobotFleet",
+    "RobotHost",
+)
 WorkKey = tuple[Kind, str]
 """Kind and UID."""
 log = logging.getLogger(__name__)
@@ -82,9 +91,13 @@ class Router:
         match kind:
             case "Pod":
                 self._pod_changed(removed.namespace, removed.robot)
+                self._pod_left_host((removed.namespace, removed.host))
             case "Robot":
                 self._robot_gone((removed.metadata.namespace, removed.metadata.name))
                 self._touch_fleets(removed)
+                self._touch_host(removed)
+            case "RobotHost":
+                self._host_changed(removed)
             case "Calendar":
                 self._calendars_changed(removed.metadata.namespace)
             case "ActivityItem":
@@ -109,6 +122,7 @@ class Router:
             "WorkQueue": world.queues,
             "Calendar": world.calendars,
             "RobotFleet": world.fleets,
+            "RobotHost": world.hosts,
             "Pod": world.pods,
         }
         return stores[kind]
@@ -143,6 +157,9 @@ class Router:
         if kind == "Robot" and (robot_ := world.robots.get(uid)) is not None:
             self.reseat(robot_)
             self._touch_fleets(robot_)
+            self._touch_host(robot_)
+        if kind == "RobotHost" and (host := world.hosts.get(uid)) is not None:
+            self._host_changed(host)
         if kind == "WorkQueue" and (queue := world.queues.get(uid)) is not None:
             self._touch_fleets_of(queue.metadata.namespace, queue.metadata.name)
         if kind in PARENTS:
@@ -279,6 +296,31 @@ class Router:
             free = not owner and each.metadata.namespace == meta.namespace and each.spec.selector.matches(meta.labels)
             if uid == owner or free:
                 self.queue.wake_by(("RobotFleet", uid), self.gatherer.clock.now() + MEMBERS_SETTLE)
+
+    def _pod_left_host(self, key: tuple[str, str]) -> None:
+        """It may have held a slot, for a Robot that is gone."""
+        host = self.gatherer.world.hosts.named(key) if key[1] else None
+        if host is not None:
+            self.queue.add(("RobotHost", host.metadata.uid), patient=True)
+            self._host_changed(host)
+
+    def _touch_host(self, robot_: Robot) -> None:
+        """The host that a Robot names hears of it, and so do those that wait for one of its slots."""
+        runtime, home = robot_.spec.runtime.host, robot_.metadata.namespace
+        if runtime is None:
+            return
+        host = self.gatherer.world.hosts.named((home, runtime.host_ref.name))
+        if host is not None:
+            self.queue.add(("RobotHost", host.metadata.uid), patient=True)
+        # once the next supervisor has been there, what the one before ran is known to have ended
+        self._hurry(self._held((home, robot_.metadata.name)))
+        for each in self.gatherer.on_host((home, runtime.host_ref.name)):
+            if each.status.pod is None and each.metadata.uid != robot_.metadata.uid:
+                self.queue.add(("Robot", each.metadata.uid), patient=True)
+
+    def _host_changed(self, host: RobotHost) -> None:
+        for robot_ in self.gatherer.on_host((host.metadata.namespace, host.metadata.name)):
+            self.queue.add(("Robot", robot_.metadata.uid))
 
     def _touch_fleets_of(self, namespace: str, queue: str) -> None:
         for uid, each in self.gatherer.world.fleets:

@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 from kuberpa.activity import ActivityItem, ActivityItemStatus
 from kuberpa.calendar import Calendar
 from kuberpa.fleet import RobotFleet
+from kuberpa.host import RobotHost
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue, WorkQueueSpec
@@ -101,6 +102,7 @@ class World:
         self.queues: Store[WorkQueue] = Store(WorkQueue.of)
         self.calendars: Store[Calendar] = Store(Calendar.of)
         self.fleets: Store[RobotFleet] = Store(RobotFleet.of)
+        self.hosts: Store[RobotHost] = Store(RobotHost.of)
         self.pods: Store[Pod] = Store(read_pod)
         self._pods_of: defaultdict[Key, set[str]] = defaultdict(set)
         self._children: defaultdict[str, set[str]] = defaultdict(set)

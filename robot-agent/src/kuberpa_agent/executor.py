@@ -17,6 +17,8 @@ Contract for the connection
   lost_after_seconds minus a margin is killed by its own shim, with or without an agent (reason Orphaned).
 """
 
+# length: a page of it is the contract above
+
 import asyncio
 import contextlib
 import os
@@ -24,7 +26,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kuberpa import wire
 from kuberpa.robot import PackagesStatus, RobotState
@@ -45,12 +47,15 @@ from kuberpa_agent.errors import (
 from kuberpa_agent.follower import Follower
 from kuberpa_agent.launcher import WorkerError
 from kuberpa_agent.packages import Packages, Wanted
-from kuberpa_agent.platform import selected
+from kuberpa_agent.platform import Machine, selected
 from kuberpa_agent.runs import WINDOW_BYTES, Event, Run, run_name
 from kuberpa_agent.tombstones import Tombstones
 from kuberpa_agent.worker import rundir
 from kuberpa_agent.worker.output import DEFAULT_LIMIT_BYTES
 from kuberpa_agent.workers import Workers
+
+if TYPE_CHECKING:  # it loads a client of WinRM, which other agents need not hold
+    from kuberpa_agent.host.supervisor import HostWorkers
 
 __all__ = ["WINDOW_BYTES", "CloseMode", "Event", "Executor"]
 
@@ -62,7 +67,7 @@ _START_LATE_SECONDS: Final = 60.0
 class Executor:
     """Runs attempts in processes of their own under `state_dir`, which only one agent may use at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  where everything is  length: its parts
         self,
         state_dir: Path,
         *,
@@ -70,11 +75,12 @@ class Executor:
         secrets_dir: Path | None = None,
         index_dir: Path | None = None,
         output_limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        host: "HostWorkers | None" = None,
     ) -> None:
         """`files_dir`: working directory of activities, default state_dir/files.
 
         `secrets_dir`: one folder a credential, for the SDK. `index_dir`: credentials of the private package index.
-        `output_limit_bytes`: output kept of one run; the rest is counted.
+        `output_limit_bytes`: output kept of one run; the rest is counted. `host`: who runs it all elsewhere.
         """
         state_dir = state_dir.absolute()
         self._places = journal.Places(
@@ -84,8 +90,8 @@ class Executor:
             output_limit_bytes=output_limit_bytes,
         )
         self._runs_dir = state_dir / "runs"
-        self._platform = selected()
-        self._workers = Workers(
+        self._platform: Machine = host.machine if host is not None else selected()
+        self._workers: Workers | HostWorkers = host or Workers(
             state_dir, Packages(state_dir / "venvs", index_dir), self._used_packages, self._announce
         )
         self._tombstones = Tombstones(state_dir / "forgotten")
@@ -93,6 +99,8 @@ class Executor:
         self._runs: dict[str, Run] = {}
         self._starting: dict[str, tuple[bool | None, asyncio.Future[None]]] = {}
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        if host is not None:
+            host.attach(self._announce, self._events.put_nowait, lambda names: self._follower.wake(*names))
         self._control = Control(state_dir, self._runs, self._events.put_nowait)
         self._follower = Follower(
             state_dir, self._runs, self._starting, self._events.put_nowait, self._platform, self._control.look
@@ -116,7 +124,7 @@ class Executor:
         self._tombstones.load()
         self._control.open()
         await self._workers.open()
-        unclaimed = journal.adopt(self._runs_dir, self._runs, self._tombstones)
+        unclaimed = journal.adopt(self._runs_dir, self._runs, self._tombstones, self._platform)
         self._follower.open()
         for run in unclaimed:
             await self._start_late(run)
@@ -298,6 +306,8 @@ class Executor:
             if cancelled.done():
                 raise StoppedBeforeStartError("stopped while it waited for the robot's packages")
             target = self._workers.known.get(job.definition)
+        if target is None and self._platform.is_remote and not self._workers.known:
+            raise BusyError("the host has not been reached yet, so it is not known what it can run")
         if target is None:
             names = ", ".join(sorted(self._workers.known))
             raise UnknownDefinitionError(f"the robot has no definition {job.definition!r}; it has: {names}"[:4096])
@@ -345,6 +355,8 @@ class Executor:
         """Start what an earlier agent accepted and did not get to start, unless that is too long ago."""
         late = time.time() - run.job["acceptedAt"]
         target = self._workers.known.get(run.job["start"]["def"])
+        if self._platform.is_remote:
+            return  # it may run there: what the host has is looked at, whatever its age
         message = f"the robot agent died before it started, {late:.0f} s ago; nothing was run"
         if target is not None and 0 <= late <= _START_LATE_SECONDS:
             try:
@@ -396,5 +408,10 @@ class Executor:
 
     def _announce(self) -> None:
         told = wire.Definitions(definitions=self.definitions()), wire.Packages(status=self.packages())
-        for news in (*told, self._control.report(), wire.Seen(session=self._session.seen)):
+        for news in (
+            *told,
+            *self._workers.announcements(),
+            self._control.report(),
+            wire.Seen(session=self._session.seen),
+        ):
             self._events.put_nowait(news)

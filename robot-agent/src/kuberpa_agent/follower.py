@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from kuberpa_agent import journal
-from kuberpa_agent.platform import Platform
+from kuberpa_agent.platform import Machine
 from kuberpa_agent.runs import Event, Run
 from kuberpa_agent.worker import rundir
 from kuberpa_agent.worker.wake import NAME as WAKE_SOCKET
@@ -33,7 +33,7 @@ class Follower:
         runs: Mapping[str, Run],
         starting: Container[str],
         emit: Callable[[Event], None],
-        platform: Platform,
+        platform: Machine,
         after_turn: Callable[[], None],
     ) -> None:
         """`runs` and `starting` are the executor's own, read at every turn; `after_turn` is called after each."""
@@ -126,6 +126,8 @@ class Follower:
                         log.exception("the run %s cannot be looked after", run.name)
 
     async def _check(self, run: Run) -> None:
+        if self._platform.is_remote:
+            return  # whether it was started, and whether it lives, is the host's to say
         if run.state is None:
             # Forked, and died before it could claim the run. This claim keeps a late one out.
             late = time.monotonic() - run.seen_at > _CLAIM_SECONDS

@@ -14,7 +14,7 @@ from typing import Any, Final
 from kuberpa import wire
 from kuberpa.activity import MAX_RESULT_BYTES
 from kuberpa_agent.definitions import Known
-from kuberpa_agent.platform import selected
+from kuberpa_agent.platform import Machine, selected
 from kuberpa_agent.runs import Run, last_seq
 from kuberpa_agent.sdk.credentials import SECRETS_DIR_VARIABLE
 from kuberpa_agent.sdk.running import HELD_FILE_VARIABLE, ROBOT_STATE_FILE, ROBOT_STATE_VARIABLE
@@ -101,7 +101,7 @@ def write(directory: Path, job: dict[str, Any]) -> None:
     rundir.sync_directory(directory.parent)
 
 
-def adopt(runs_dir: Path, runs: dict[str, Run], tombstones: Tombstones) -> list[Run]:
+def adopt(runs_dir: Path, runs: dict[str, Run], tombstones: Tombstones, platform: Machine) -> list[Run]:
     """Take over what earlier agents left; returns what was journalled and never claimed by a shim."""
     unclaimed = []
     for directory in sorted(runs_dir.iterdir()):
@@ -110,7 +110,7 @@ def adopt(runs_dir: Path, runs: dict[str, Run], tombstones: Tombstones) -> list[
             # Not journalled, so never started; or forgotten, and the deletion was cut short.
             shutil.rmtree(directory, ignore_errors=True)
             continue
-        run = runs[directory.name] = Run(directory, job, selected())
+        run = runs[directory.name] = Run(directory, job, platform)
         if run.exit is None and run.state is None:
             unclaimed.append(run)
     return unclaimed

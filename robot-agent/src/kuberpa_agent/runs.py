@@ -10,7 +10,7 @@ from kuberpa import wire
 from kuberpa.activity import ActivityError
 from kuberpa.lifecycle import Outcome
 from kuberpa.reasons import Reason
-from kuberpa_agent.platform import Platform
+from kuberpa_agent.platform import Machine
 from kuberpa_agent.worker import rundir
 
 WINDOW_BYTES: Final = 1024 * 1024
@@ -25,6 +25,7 @@ Event = (
     | wire.Packages
     | wire.State
     | wire.Seen
+    | wire.Host
 )
 
 
@@ -36,7 +37,7 @@ def run_name(uid: str, token: int) -> str:
 class Run:
     """One attempt as its directory tells it; remembers what has been handed out and what was confirmed."""
 
-    def __init__(self, directory: Path, job: dict[str, Any], platform: Platform) -> None:
+    def __init__(self, directory: Path, job: dict[str, Any], platform: Machine) -> None:
         self.directory = directory
         self.job = job
         self.uid: str = job["start"]["uid"]
@@ -132,11 +133,13 @@ class Run:
                 data = file.read(min(window + 4 * wire.MAX_LINE_CHARS, _BATCH_BYTES))
         except FileNotFoundError:
             return None
+        # Of a run on another machine: how much that one's clock is behind.
+        skew = float((self.state or {}).get("skew", 0.0))
         lines: list[wire.Line] = []
         # What stands behind the last newline is being written, or was torn by a crash: not a line yet.
         for raw in data[: data.rfind(b"\n") + 1].splitlines(keepends=True)[: wire.MAX_LINES]:
             self._offset += len(raw)
-            line = _line(raw)
+            line = _line(raw, skew)
             lines.append(line)
             self._handed_out.append((line.seq, self._offset))
         return wire.Output(uid=self.uid, token=self.token, lines=tuple(lines)) if lines else None
@@ -199,11 +202,11 @@ def last_seq(directory: Path) -> int:
     return int(json.loads(complete.rsplit(b"\n", 1)[-1])["n"]) if complete else 0
 
 
-def _line(raw: bytes) -> wire.Line:
+def _line(raw: bytes, skew: float) -> wire.Line:
     record = json.loads(raw)
     return wire.Line(
         seq=record["n"],
-        time=datetime.fromtimestamp(record["t"], UTC),
+        time=datetime.fromtimestamp(record["t"] + skew, UTC),
         stream=record["s"],
         level=record["l"],
         text=record["x"],

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+import random
+from typing import TYPE_CHECKING
 
 from kuberpa_agent.agent import Agent, local_facts
 from kuberpa_agent.connection import Endpoint
@@ -11,6 +13,9 @@ from kuberpa_agent.executor import CloseMode, Executor
 from kuberpa_agent.settings import AgentSettings
 from kuberpa_agent.shutdown import Shutdown
 
+if TYPE_CHECKING:
+    from kuberpa_agent.host.supervisor import HostWorkers
+
 log = logging.getLogger(__name__)
 
 
@@ -18,7 +23,12 @@ async def serve(settings: AgentSettings, endpoint: Endpoint) -> int:
     """Run one robot's agent until it is asked to end. The exit code."""
     shutdown = Shutdown()
     shutdown.install(settings.grace_seconds)
-    executor = Executor(settings.state_dir, secrets_dir=settings.secrets_dir, index_dir=settings.package_index_dir)
+    executor = Executor(
+        settings.state_dir,
+        secrets_dir=settings.secrets_dir,
+        index_dir=settings.package_index_dir,
+        host=_host_workers(settings),
+    )
     await executor.open()
     facts = local_facts()
     log.info("started", extra={"version": facts.version, "panel": settings.panel_url, "pid": os.getpid()})
@@ -42,3 +52,21 @@ async def serve(settings: AgentSettings, endpoint: Endpoint) -> int:
             task.cancel()
         await asyncio.gather(work, asked, return_exceptions=True)
         await desk.close()
+
+
+def _host_workers(settings: AgentSettings) -> "HostWorkers | None":
+    """Of a supervisor: who runs its activities, which is the host."""
+    if settings.host is None:
+        return None
+    from kuberpa_agent.host.channel import WinRMChannel  # noqa: PLC0415  memory that other agents need not hold
+    from kuberpa_agent.host.supervisor import HostWorkers  # noqa: PLC0415  as above
+
+    credentials = settings.host_credentials_dir or settings.state_dir / "no-credentials"
+    return HostWorkers(
+        settings.state_dir,
+        settings.host,
+        WinRMChannel(settings.host.host, credentials, settings.host_ca_file, settings.state_dir),
+        credentials=credentials,
+        secrets_dir=settings.secrets_dir,
+        rng=random.Random(),  # noqa: S311  of waits
+    )

@@ -1,12 +1,16 @@
 """What the environment tells the agent. One table, VARIABLES, is both the parser's and the help text's source."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from kuberpa import wire
+from kuberpa.host import Supervised
 
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -42,6 +46,10 @@ class AgentSettings:
     package_index_dir: Path | None
     grace_seconds: float
     log_level: str
+    host: Supervised | None = None
+    """Of a supervisor: the Windows host that the robot works on."""
+    host_credentials_dir: Path | None = None
+    host_ca_file: Path | None = None
 
 
 def websocket_url(base: str) -> str:
@@ -72,6 +80,14 @@ def _level(text: str) -> str:
 
 def _optional_path(text: str) -> Path | None:
     return Path(text) if text else None
+
+
+def _supervised(text: str) -> Supervised | None:
+    try:
+        return Supervised.of(json.loads(text)) if text else None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 VARIABLES: Final = (
@@ -122,6 +138,28 @@ VARIABLES: Final = (
         "activities are stopped and their results delivered within it",
         _seconds,
         "30",
+    ),
+    Variable(
+        "KUBERPA_HOST",
+        "host",
+        "of a supervisor: the Windows host as JSON, as the operator writes it (see kuberpa.host.Supervised); "
+        "empty: activities run on this machine",
+        _supervised,
+        "",
+    ),
+    Variable(
+        "KUBERPA_HOST_CREDENTIALS_DIR",
+        "host_credentials_dir",
+        "folder of what the host's transport takes: username and password, or tls.crt and tls.key; read for each call",
+        _optional_path,
+        "",
+    ),
+    Variable(
+        "KUBERPA_HOST_CA_FILE",
+        "host_ca_file",
+        "CA bundle (PEM) that vouches for the host; empty: the system's",
+        _optional_path,
+        "",
     ),
     Variable("KUBERPA_LOG_LEVEL", "log_level", f"one of {', '.join(_LEVELS)}; JSON lines on stderr", _level, "INFO"),
 )

@@ -13,6 +13,7 @@ from kuberpa_agent.definitions import Known, known
 from kuberpa_agent.launcher import Launcher, Offer, WorkerError, make_launcher
 from kuberpa_agent.packages import InstallError, Packages, Wanted
 from kuberpa_agent.requirements import RequirementError
+from kuberpa_agent.runs import Event
 from kuberpa_agent.worker import rundir
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,10 @@ class Workers:
     def known(self) -> dict[str, Known]:
         """Definitions by name."""
         return {**self._known, **self._builtin}
+
+    def announcements(self) -> tuple[Event, ...]:
+        """What the panel is told besides definitions and packages."""
+        return ()
 
     async def open(self) -> None:
         """Start the base worker, and that of the last working set. Raises WorkerError for the former."""

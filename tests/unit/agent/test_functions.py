@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.support.agent_runs import Bench, eventually, living
+from tests.support.agent_runs import Bench, eventually, living, local_workers
 from tests.support.robot_packages import ACTIVITIES, make_wheel, requirement
 
 from kuberpa_agent.errors import InvalidArgumentsError
@@ -239,7 +239,7 @@ async def test_a_warm_function_starts_without_a_cold_interpreter(robot: Bench) -
 async def test_a_zygote_that_dies_is_replaced_and_runs_go_on(robot: Bench) -> None:
     uid = await robot.start("polite")
     await robot.printed(uid, "ready")
-    launcher = robot.executor._workers._robot
+    launcher = local_workers(robot.executor)._robot
     assert launcher is not None
     os.kill(launcher.pid, signal.SIGKILL)  # type: ignore[attr-defined]
     assert (await robot.run("add", 1)).end.result == 3

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.agent_runs import Bench, eventually, living
+from tests.support.agent_runs import Bench, eventually, living, local_workers
 from tests.support.robot_packages import ACTIVITIES, make_wheel, requirement
 
 from kuberpa_agent import workers
@@ -83,7 +83,7 @@ async def test_more_runs_than_spares_start_at_once(robot: Bench) -> None:
 
 
 async def test_a_dead_spare_is_replaced(robot: Bench) -> None:
-    launcher = robot.executor._workers._base
+    launcher = local_workers(robot.executor)._base
     assert isinstance(launcher, Spares)
     await eventually(lambda: len(launcher._idle) == 2)
     for process in launcher._idle:
@@ -93,7 +93,7 @@ async def test_a_dead_spare_is_replaced(robot: Bench) -> None:
 
 async def test_idle_spares_end_with_the_agent(tmp_path: Path) -> None:
     async with Bench(tmp_path / "state") as bench:
-        launcher = bench.executor._workers._base
+        launcher = local_workers(bench.executor)._base
         assert isinstance(launcher, Spares)
         pids = [process.pid for process in launcher._idle]
         assert len(pids) == 2

@@ -13,7 +13,7 @@ from typing import Any, Self
 import psutil
 import pytest
 from tests.support import agent_driver
-from tests.support.agent_runs import Bench, eventually, living
+from tests.support.agent_runs import Bench, eventually, living, local_workers
 
 from kuberpa import wire
 from kuberpa_agent import follower, journal
@@ -219,7 +219,7 @@ async def test_only_one_agent_uses_a_state_directory(bench: Bench) -> None:
 async def test_the_base_zygote_is_replaced_when_it_dies(bench: Bench) -> None:
     uid = await bench.start("os.command", ["sh", "-c", "echo ready; sleep 0.5; echo end"])
     await bench.printed(uid, "ready")
-    os.kill(bench.executor._workers._base.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    os.kill(local_workers(bench.executor)._base.pid, signal.SIGKILL)  # type: ignore[attr-defined]
     assert (await bench.finished(uid)).text() == "ready\nend\n"
     assert (await bench.run("os.command", ["true"])).end.outcome == "Succeeded"
 
@@ -313,7 +313,7 @@ async def test_closing_ends_runs_and_delivers_their_results(tmp_path: Path, mode
 async def test_closing_leaves_no_process_of_the_agent(tmp_path: Path) -> None:
     async with Bench(tmp_path / "state") as bench:
         await bench.run("os.command", ["true"])
-        pid = bench.executor._workers._base.pid  # type: ignore[attr-defined]
+        pid = local_workers(bench.executor)._base.pid  # type: ignore[attr-defined]
     assert not psutil.pid_exists(pid)
 
 
@@ -331,11 +331,11 @@ async def test_a_run_that_no_shim_claims_fails_and_can_never_begin(
         return
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.executor._workers._base, "launch", swallow)
+        patch.setattr(local_workers(bench.executor)._base, "launch", swallow)
         await bench.start("os.command", ["touch", "ledger"], options={"uid": uid})
     record = await bench.finished(uid)
     assert (record.end.outcome, record.end.reason) == ("Failed", "StartFailed")
-    await bench.executor._workers._base.launch(bench.directory(uid))
+    await local_workers(bench.executor)._base.launch(bench.directory(uid))
     assert (await bench.run("os.command", ["true"])).end.outcome == "Succeeded"
     assert list((bench.state_dir / "files").iterdir()) == []
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from kuberpa import generate
-from kuberpa.cel import PATTERNS, RULES
+from kuberpa.cel import RULES
+from kuberpa.cel_patterns import PATTERNS
 from kuberpa.kinds import KINDS, Kind
 from kuberpa.schema import LIST_TYPE, PRESERVE, structural, walk
 
@@ -132,6 +133,7 @@ def test_the_schema_defaults_what_the_model_defaults(kind: Kind) -> None:
         },
         "WorkQueue": {},
         "GSettings": {},
+        "RobotHost": {"address": "desk-7", "winrm": {"credentialsSecretRef": {"name": "desk-7"}}},
         "RobotFleet": {
             "selector": {"matchLabels": {"team": "x"}},
             "template": {"metadata": {"labels": {"team": "x"}}, "spec": {"runtime": {"linuxPod": {}}}},
@@ -190,6 +192,7 @@ def test_the_kind_is_found_by_its_category_and_short_name(kind: Kind) -> None:
     known = {
         "robots": "robot",
         "robotfleets": "rfleet",
+        "robothosts": "rhost",
         "activityitems": "ai",
         "schedules": "sched",
         "calendars": "cal",

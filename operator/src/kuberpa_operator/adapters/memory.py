@@ -10,8 +10,10 @@ from kuberpa.client import ConflictError, InvalidError, Listing, NotFoundError, 
 from kuberpa_operator.adapters.api import Body
 from kuberpa_operator.adapters.clock import Clock
 
-WITH_STATUS: Final = frozenset({"robots", "robotfleets", "activityitems", "schedules", "calendars", "pods"})
-CHANGEABLE: Final = frozenset({"labels", "annotations", "ownerReferences"})
+WITH_STATUS: Final = frozenset(
+    {"robots", "robotfleets", "robothosts", "activityitems", "schedules", "calendars", "pods"}
+)
+CHANGEABLE: Final = frozenset({"labels", "annotations", "ownerReferences", "finalizers"})
 """Of metadata: what a patch changes."""
 Watcher = Callable[[str, str, Body], None]
 """Receives resource plural, type (ADDED, MODIFIED, DELETED) and body."""
@@ -128,6 +130,11 @@ class MemoryApi:
             marked["metadata"]["deletionGracePeriodSeconds"] = own if grace_seconds is None else grace_seconds
             self._store((resource.plural, namespace or "", name), marked, "MODIFIED")
             return
+        if present["metadata"].get("finalizers"):
+            marked = copy.deepcopy(present)
+            marked["metadata"].setdefault("deletionTimestamp", self.clock.now().isoformat())
+            self._store((resource.plural, namespace or "", name), marked, "MODIFIED")
+            return
         del self._objects[(resource.plural, namespace or "", name)]
         self._tell(resource.plural, "DELETED", present)
 
@@ -144,6 +151,10 @@ class MemoryApi:
 
     def _store(self, slot: _Slot, body: Body, kind: str, number: int | None = None) -> Body:
         body["metadata"]["resourceVersion"] = str(number or next(self._versions))
+        if slot[0] != "pods" and "deletionTimestamp" in body["metadata"] and not body["metadata"].get("finalizers"):
+            self._objects.pop(slot, None)
+            self._tell(slot[0], "DELETED", body)
+            return copy.deepcopy(body)
         self._objects[slot] = body
         self._tell(slot[0], kind, body)
         return copy.deepcopy(body)

@@ -14,7 +14,7 @@ from kuberpa.activity import DesiredState
 from kuberpa.model import Model
 from kuberpa.reasons import Reason
 
-Kind = Literal["Robot", "ActivityItem", "Schedule", "WorkQueue", "Calendar", "RobotFleet"]
+Kind = Literal["Robot", "ActivityItem", "Schedule", "WorkQueue", "Calendar", "RobotFleet", "RobotHost"]
 Body = dict[str, Any]
 
 
@@ -145,6 +145,15 @@ class OrderRobot:
 
 
 @dataclass(frozen=True, slots=True)
+class PatchHost:
+    """Change the finalizers of exactly this version of a RobotHost."""
+
+    namespace: str
+    name: str
+    patch: Body
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """An Event for people: a Warning, or a change of a Robot."""
 
@@ -167,6 +176,7 @@ Effect = (
     | CreateRobot
     | PatchRobot
     | DeleteRobot
+    | PatchHost
     | Announce
 )
 

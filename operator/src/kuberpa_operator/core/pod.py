@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from kuberpa import names
+from kuberpa.host import RobotHost
 from kuberpa.robot import Robot
 from kuberpa.runtime import PodRuntime, WindowsPod
 from kuberpa_operator.core.effects import Body
+from kuberpa_operator.core.supervisor_pod import host_environment, host_volumes
 
 CONTAINER: Final = "agent"
 LINUX_USER: Final = 10001
@@ -46,6 +48,8 @@ class Pod:
     name: str
     uid: str
     robot: str = ""
+    host: str = ""
+    """Name of the RobotHost that it supervises."""
     owner_uid: str = ""
     template_hash: str = ""
     restarted_at: str = ""
@@ -84,6 +88,7 @@ def read_pod(body: Body) -> Pod:
         name=meta.get("name", ""),
         uid=meta.get("uid", ""),
         robot=meta.get("labels", {}).get(names.LABEL_ROBOT, ""),
+        host=meta.get("labels", {}).get(names.LABEL_HOST, ""),
         owner_uid=owner.get("uid", ""),
         template_hash=meta.get("annotations", {}).get(names.ANNOTATION_TEMPLATE_HASH, ""),
         restarted_at=meta.get("annotations", {}).get(names.ANNOTATION_RESTARTED_AT, ""),
@@ -131,24 +136,31 @@ def render_service_account(robot: Robot) -> Body:
     }
 
 
-def render_pod(robot: Robot, settings: PodSettings) -> Body:
-    """The pod of a robot, with the hash of what it was rendered from. docs/architecture.md has the contract."""
+def render_pod(robot: Robot, settings: PodSettings, host: RobotHost | None = None) -> Body:
+    """The pod of a robot, with the hash of what it was rendered from. docs/architecture.md has the contract.
+
+    `host`: the RobotHost that the robot's runtime names, which its pod supervises.
+    """
     windows = robot.spec.runtime.windows_pod
-    runtime: PodRuntime | None = windows or robot.spec.runtime.linux_pod
-    if runtime is None:
-        raise ValueError("spec.runtime: exactly one of windowsPod and linuxPod must be given")
-    volumes = _volumes(robot)
+    runtime: PodRuntime | None = windows or robot.spec.runtime.linux_pod or robot.spec.runtime.host
+    if runtime is None or (robot.spec.runtime.host is not None) is not (host is not None):
+        raise ValueError(
+            "spec.runtime: exactly one of windowsPod, linuxPod and host, with its RobotHost, must be given"
+        )
+    volumes = [*_volumes(robot), *(host_volumes(host) if host else ())]
     grace = grace_seconds(robot)
     spec: Body = {
         "serviceAccountName": names.service_account_name(robot.metadata.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Always",
-        "containers": [_container(robot, settings, volumes)],
+        "containers": [_container(robot, settings, volumes, host)],
         "volumes": [volume for volume, _ in volumes],
         **(_windows(windows) if windows else _linux(runtime)),
     }
     meta = _meta(robot, names.pod_name(robot.metadata.name))
+    if host is not None:
+        meta["labels"][names.LABEL_HOST] = host.metadata.name
     # another grace is no reason to replace a pod: whoever deletes it by spec.stop says how much it has
     annotations = {names.ANNOTATION_TEMPLATE_HASH: _hash(spec)}
     spec["terminationGracePeriodSeconds"] = grace
@@ -196,9 +208,9 @@ def _meta(robot: Robot, name: str) -> Body:
     }
 
 
-def _container(robot: Robot, settings: PodSettings, volumes: list[tuple[Body, str]]) -> Body:
+def _container(robot: Robot, settings: PodSettings, volumes: list[tuple[Body, str]], host: RobotHost | None) -> Body:
     windows = robot.spec.runtime.windows_pod
-    runtime = windows or robot.spec.runtime.linux_pod
+    runtime = windows or robot.spec.runtime.linux_pod or robot.spec.runtime.host
     environment = {
         "KUBERPA_PANEL_URL": settings.panel_url,
         "KUBERPA_TOKEN_FILE": f"{PATHS['token']}/token",
@@ -206,6 +218,7 @@ def _container(robot: Robot, settings: PodSettings, volumes: list[tuple[Body, st
         "KUBERPA_SECRETS_DIR": PATHS["secrets"],
         "KUBERPA_PACKAGE_INDEX_DIR": PATHS["package-index"],
         "KUBERPA_LOG_LEVEL": settings.log_level,
+        **(host_environment(robot, host) if host else {}),
     }
     container: Body = {
         "name": CONTAINER,

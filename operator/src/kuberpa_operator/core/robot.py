@@ -7,6 +7,7 @@ robot offers to items follow from both.
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from kuberpa.host import HostReason
 from kuberpa.meta import Condition, ConditionStatus
 from kuberpa.reasons import Reason
 from kuberpa.robot import (
@@ -212,6 +213,8 @@ WARNED: Final = frozenset(
         Reason.AGENT_DISCONNECTED,
         Reason.PACKAGES_FAILED,
         Reason.POD_DISRUPTED,
+        Reason.HOST_NOT_FOUND,
+        Reason.HOST_UNREACHABLE,
     }
 )
 """Reasons for not being ready that are told as a Warning Event, once."""
@@ -226,6 +229,7 @@ def _conditions(s: Snapshot, view: View, program: Verdict | None) -> tuple[Condi
         _set(s, RobotCondition.READY, whether, reason, message),
         _set(s, RobotCondition.AGENT_CONNECTED, *_agent_condition(s, view)),
         _set(s, RobotCondition.PACKAGES_READY, *_packages_condition(s)),
+        *((_set(s, RobotCondition.HOST_REACHABLE, *_host_condition(s)),) if s.place is not None else ()),
         *((_set(s, RobotCondition.PROGRAM_RUNNING, *program),) if program is not None else ()),
         *((_set(s, RobotCondition.SESSION_ACTIVE, *session),) if session is not None else ()),
     )
@@ -237,6 +241,15 @@ def _agent_condition(s: Snapshot, view: View) -> tuple[ConditionStatus, Reason, 
     if view.reason in {Reason.AGENT_DISCONNECTED, Reason.PANEL_UNAVAILABLE}:
         return ConditionStatus.FALSE, view.reason, view.message
     return ConditionStatus.FALSE, Reason.AGENT_NOT_CONNECTED_YET, "the agent of the present pod has not connected yet"
+
+
+def _host_condition(s: Snapshot) -> tuple[ConditionStatus, Reason, str]:
+    report = s.report if s.connected else None
+    if report is None or report.reason is HostReason.CONNECTING:
+        return ConditionStatus.UNKNOWN, Reason.HOST_CONNECTING, "the supervisor has not reached the host yet"
+    if report.reachable:
+        return ConditionStatus.TRUE, Reason.HOST_REACHABLE, f"the host calls itself {report.facts.hostname}"
+    return ConditionStatus.FALSE, Reason(report.reason.value), report.message
 
 
 def _packages_condition(s: Snapshot) -> tuple[ConditionStatus, Reason, str]:

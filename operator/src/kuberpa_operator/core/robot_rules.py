@@ -17,6 +17,7 @@ from kuberpa_operator.core.program import crash_words
 from kuberpa_operator.core.robot_snapshot import Snapshot
 
 INSTALLING: Final = "packages are being installed"
+NAMED_HOLDERS: Final = 5
 FORCE_GRACE_SECONDS: Final = 2
 """What a pod gets that is ended by force: its agent has been told before, and delivers what it knows."""
 AGENT_PATIENCE: Final = timedelta(seconds=3)
@@ -62,11 +63,35 @@ def begin_again(s: Snapshot) -> View | None:
     return View(Reason.POD_PENDING, "nothing of before its restart runs any more: it goes on")
 
 
+def host_not_found(s: Snapshot) -> View | None:
+    """The RobotHost that it names does not exist."""
+    if s.place is None or s.place.host is not None or s.pod is not None:
+        return None
+    return View(Reason.HOST_NOT_FOUND, f"spec.runtime.host.hostRef: there is no RobotHost {s.place.name!r}")
+
+
+def host_deleted(s: Snapshot) -> View | None:
+    """The RobotHost is to go: nothing new begins on it."""
+    host = s.place.host if s.place is not None else None
+    if host is None or host.metadata.deletion_timestamp is None or s.pod is not None:
+        return None
+    return View(Reason.HOST_DELETED, f"RobotHost {host.metadata.name} is being deleted")
+
+
+def host_full(s: Snapshot) -> View | None:
+    """Other Robots hold all slots of its host."""
+    if s.place is None or s.place.granted or s.place.host is None or s.pod is not None:
+        return None
+    whose = ", ".join(s.place.holders[:NAMED_HOLDERS]) + (", …" if len(s.place.holders) > NAMED_HOLDERS else "")
+    slots = s.place.host.spec.slots
+    return View(Reason.HOST_FULL, f"waits for a slot of RobotHost {s.place.name}, which has {slots}: held by {whose}")
+
+
 def runtime_unknown(s: Snapshot) -> View | None:
     """A newer CRD may have runtimes that this operator has not heard of."""
     if s.template is not None or s.pod is not None:
         return None
-    message = "spec.runtime: this operator knows windowsPod, linuxPod and external; it may be older than the CRD"
+    message = "spec.runtime: this operator knows windowsPod, linuxPod, host and external; it may be older than the CRD"
     return View(Reason.POD_CREATE_REFUSED, message)
 
 
@@ -179,6 +204,20 @@ def agent_disconnected(s: Snapshot) -> View | None:
     return View(Reason.AGENT_DISCONNECTED, "the agent has lost its connection")
 
 
+def host_connecting(s: Snapshot) -> View | None:
+    """Its supervisor has not reached the host yet."""
+    if s.place is None or (s.report is not None and (s.report.reachable or s.host_is_away)):
+        return None
+    return View(Reason.HOST_CONNECTING, f"the supervisor connects to RobotHost {s.place.name}")
+
+
+def host_unreachable(s: Snapshot) -> View | None:
+    """Its supervisor cannot reach the host."""
+    if s.place is None or s.report is None or s.report.reachable:
+        return None
+    return View(Reason.HOST_UNREACHABLE, f"RobotHost {s.place.name}: {s.report.reason}: {s.report.message}")
+
+
 def packages_installing(s: Snapshot) -> View | None:
     """No new work while packages change: the change is applied once the robot is idle."""
     if s.packages is not None and s.packages.state != "Installing":
@@ -228,6 +267,9 @@ RULES: Final = (
     deleted,
     not_enrolled,
     begin_again,
+    host_not_found,
+    host_deleted,
+    host_full,
     runtime_unknown,
     name_taken,
     create_pod,
@@ -242,6 +284,8 @@ RULES: Final = (
     wait_for_agent,
     panel_unavailable,
     agent_disconnected,
+    host_connecting,
+    host_unreachable,
     packages_installing,
     packages_failed,
     crash_loop,

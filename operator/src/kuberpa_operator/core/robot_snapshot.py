@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kuberpa.activity import ActivityItem
+from kuberpa.host import HostReason, HostReport
 from kuberpa.program import ProgramStatus
 from kuberpa.robot import AgentControl, AgentStatus, Goal, PackagesStatus, Robot, RobotState, StopMode, Transition
 from kuberpa.robot_lifecycle import Situation, Step, goal_of, step, stop_mode
@@ -13,6 +14,7 @@ from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.pod import IMAGE_WAITS, ORDINARY_WAITS, Pod, template_hash
 from kuberpa_operator.core.program import account
 from kuberpa_operator.core.setback import Setback
+from kuberpa_operator.core.slots import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Snapshot:
     programs: tuple[ActivityItem, ...] = ()
     """The starts of its program that exist."""
     queued: int = 0
+    place: Place | None = None
+    """Of a Robot that works on a host: that host, and whether it has a slot."""
     setback: Setback | None = None
     counts_changed_at: datetime | None = None
 
@@ -61,6 +65,17 @@ class Snapshot:
     def called(self) -> bool:
         """Whether the present pod's agent has been connected; while it introduces itself it has not."""
         return self.agent is not None and (self.agent.connected or self.agent.disconnected_at is not None)
+
+    @property
+    def report(self) -> HostReport | None:
+        """How the present supervisor finds its host; None when it has not said, and for other runtimes."""
+        return self.agent.host if self.agent is not None and self.place is not None else None
+
+    @property
+    def host_is_away(self) -> bool:
+        """Whether its supervisor cannot reach the host."""
+        report = self.report
+        return report is not None and not report.reachable and report.reason is not HostReason.CONNECTING
 
     @property
     def packages(self) -> PackagesStatus | None:
@@ -166,7 +181,8 @@ SITUATIONS: Final[tuple[tuple[Situation, Callable[[Snapshot], bool]], ...]] = (
     (Situation.ENDED, lambda s: s.pod is not None and s.pod.has_ended),
     (Situation.PREPARING, _is_preparing),
     (Situation.STARTING, lambda s: not s.called),
-    (Situation.AWAY, lambda s: not s.connected),
+    (Situation.AWAY, lambda s: not s.connected or s.host_is_away),
+    (Situation.STARTING, lambda s: s.place is not None and (s.report is None or not s.report.reachable)),
     (Situation.BROKEN, _is_broken),
     (Situation.HELD, lambda s: _is_working(s) and s.held),
     (Situation.WORKING, _is_working),

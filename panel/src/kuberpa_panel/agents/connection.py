@@ -5,6 +5,8 @@ writer      a bounded queue of messages; an agent that does not read is closed
 dispatcher  changes of the robot and its items → Start, Stop, Kill, Configure
 """
 
+# length: one branch a message
+
 import asyncio
 import hashlib
 import json
@@ -207,6 +209,9 @@ class Connection:
             case wire.Packages():
                 self._check_news()
                 self.status.update(lambda _: {"packages": message.status})
+            case wire.Host():
+                # whether the robot takes work depends on it
+                self.status.update(lambda _: {"host": message.report}, urgent=self._news.take())
             case wire.State():
                 said = AgentControl(state=message.state, settled=message.settled, generation=message.generation)
                 # the operator waits for an end; what comes too often waits as everything else does

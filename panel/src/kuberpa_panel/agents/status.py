@@ -69,6 +69,7 @@ def _claimed(before: AgentStatus | None, identity: Identity, hello: Hello, serve
         definitions=known.definitions if known else (),
         session_definitions=known.session_definitions if known else (),
         packages=known.packages if known else PackagesStatus(),
+        host=known.host if known else None,
     )
 
 

@@ -48,7 +48,7 @@ class RobotRow(Model):
     reason: str
     message: str
     ready: bool
-    runtime: Literal["Linux", "Windows"]
+    runtime: Literal["Linux", "Windows", "Host"]
     os: str
     node: str
     running: int
@@ -136,7 +136,7 @@ def row_of(robot: Robot) -> RobotRow:
         reason=ready.reason if ready else "",
         message=status.message or (ready.message if ready else ""),
         ready=bool(ready and ready.status == "True"),
-        runtime="Windows" if robot.spec.runtime.windows_pod else "Linux",
+        runtime="Windows" if robot.spec.runtime.windows_pod else "Host" if robot.spec.runtime.host else "Linux",
         os=agent.os if agent else "",
         node=status.pod.node if status.pod else "",
         running=status.activities.running,

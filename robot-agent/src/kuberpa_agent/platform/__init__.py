@@ -3,9 +3,9 @@
 import sys
 from functools import cache
 
-from kuberpa_agent.platform.base import Platform, Tree, TreeEvent
+from kuberpa_agent.platform.base import Machine, Platform, Tree, TreeEvent
 
-__all__ = ["Platform", "Tree", "TreeEvent", "selected"]
+__all__ = ["Machine", "Platform", "Tree", "TreeEvent", "selected"]
 
 
 @cache

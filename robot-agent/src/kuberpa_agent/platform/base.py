@@ -64,23 +64,18 @@ class Tree(Protocol):
         """Release what the tree held in the kernel."""
 
 
-class Platform(Protocol):
-    """Facts about, and means of, an operating system."""
+class Machine(Protocol):
+    """What following runs takes, of the machine that they are on: this one, or a host's."""
 
     name: str
-    can_fork: bool
-
-    def warm_up(self) -> None:
-        """Load what a shim needs, before one is needed."""
+    is_remote: bool
+    """Whether it is another machine, whose word alone counts about what lives there."""
 
     def boot_id(self) -> str:
         """Identifies the present boot of the machine."""
 
     def process_identity(self, pid: int) -> str | None:
         """Creation time of a living process, which tells it from a later one of the same PID; None: none lives."""
-
-    def default_encoding(self) -> str:
-        """Encoding that console programs use by default."""
 
     def lock(self, path: Path) -> int:
         """Take an exclusive lock that ends with this process. Raises BlockingIOError when it is taken."""
@@ -90,6 +85,18 @@ class Platform(Protocol):
 
     def kill_run(self, state: Mapping[str, Any], marker: str, deadline_seconds: float) -> tuple[int, ...]:
         """Kill what a dead shim left behind, by the marker in the environment. Returns survivors."""
+
+
+class Platform(Machine, Protocol):
+    """Facts about, and means of, the operating system of this process."""
+
+    can_fork: bool
+
+    def warm_up(self) -> None:
+        """Load what a shim needs, before one is needed."""
+
+    def default_encoding(self) -> str:
+        """Encoding that console programs use by default."""
 
     def become_shim(self) -> None:
         """Make this process a shim: own session, reaper of its tree, deaf to the agent's signals."""

@@ -34,6 +34,7 @@ class LinuxPlatform:
 
     name = "linux"
     can_fork = True
+    is_remote = False
 
     def warm_up(self) -> None:
         """Load libc and codecs."""

@@ -89,6 +89,7 @@ class WindowsPlatform:
 
     name = "windows"
     can_fork = False
+    is_remote = False
 
     def warm_up(self) -> None:
         """Nothing: there is no fork to share it with."""

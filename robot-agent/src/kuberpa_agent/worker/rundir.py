@@ -33,15 +33,20 @@ _REPLACE_ATTEMPTS: Final = 50
 
 def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
     """Replace a file atomically; with `durable` it survives a power cut once this returns."""
-    temporary = _write_temporary(path, value, durable=durable)
+    temporary = _write_temporary(path, json.dumps(value).encode(), durable=durable)
     _replace(temporary, path)
     if durable:
         sync_directory(path.parent)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file's content atomically."""
+    _replace(_write_temporary(path, data, durable=False), path)
+
+
 def create_json(path: Path, value: Any) -> bool:
     """Create a file with its full content, unless it exists; tells whether this call created it."""
-    temporary = _write_temporary(path, value, durable=False)
+    temporary = _write_temporary(path, json.dumps(value).encode(), durable=False)
     try:
         # A link either appears whole or fails: nobody sees a half-written claim, nobody claims twice.
         os.link(temporary, path)
@@ -60,10 +65,10 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def _write_temporary(path: Path, value: Any, *, durable: bool) -> Path:
+def _write_temporary(path: Path, data: bytes, *, durable: bool) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
-        file.write(json.dumps(value).encode())
+        file.write(data)
         if durable:
             file.flush()
             os.fsync(file.fileno())

@@ -97,7 +97,8 @@ class Shim:
 
     def _supervise(self, tree: Tree, made: Starting, state: dict[str, Any]) -> None:
         self._started, wall = time.monotonic(), time.time()
-        state |= {"payload": tree.pid, "startedAt": wall, "startedMonotonic": self._started}
+        state |= {"payload": tree.pid, "payloadIdentity": self._platform.process_identity(tree.pid)}
+        state |= {"startedAt": wall, "startedMonotonic": self._started}
         rundir.write_json(self._directory / rundir.STATE, state)
         self._waker.wake()
         self._open = {"stdout", "stderr", "control"}

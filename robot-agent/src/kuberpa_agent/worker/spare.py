@@ -7,7 +7,7 @@ writes what there is to run instead.
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kuberpa_agent.platform import Tree, selected
 from kuberpa_agent.platform.base import Command
@@ -15,13 +15,15 @@ from kuberpa_agent.sdk import running
 from kuberpa_agent.worker import command, discovery, rundir
 from kuberpa_agent.worker.shim import Shim, Starting
 
+BOOT_VARIABLE: Final = "KUBERPA_BOOT"
+
 
 class WaitingPayload:
     """A Python process that has imported the definitions and reads the run directory from its stdin."""
 
     def __init__(self, *, builtin: bool, group: str) -> None:
         read_end, self._input = os.pipe()
-        argv = [sys.executable, "-I", "-u", "-X", "utf8", "-m", "kuberpa_agent.worker.payload"]
+        argv = [sys.executable, "-I", "-u", "-X", "utf8", *_module("kuberpa_agent.worker.payload")]
         waiting = Command(
             argv=[*argv, "--builtin"] if builtin else argv, cwd=str(Path.cwd()), env=dict(os.environ), stdin=read_end
         )
@@ -48,11 +50,22 @@ def serve(*, builtin: bool) -> None:
     sys.stdout.write("taken\n")
     sys.stdout.flush()
     directory = Path(directory_name)
-    job = rundir.read_json(directory / rundir.JOB)
+    supervise(directory, rundir.read_json(directory / rundir.JOB), waiting)
+
+
+def supervise(directory: Path, job: dict[str, Any], waiting: WaitingPayload | None) -> None:
+    """Be the shim of a run."""
+    platform = selected()
     os.environ.update(job["env"])
     os.environ[running.STOP_FILE_VARIABLE] = str(directory / rundir.STOP)
     platform.mark(job["run"])
     Shim(directory, job, platform).run(lambda: _starting(job, directory, waiting))
+
+
+def _module(name: str) -> list[str]:
+    """How Python is told to run a module: where nothing is installed (see remote.boot) by the bundle's own means."""
+    boot = os.environ.get(BOOT_VARIABLE)
+    return [boot, name] if boot else ["-m", name]
 
 
 def _starting(job: dict[str, Any], directory: Path, waiting: WaitingPayload | None) -> Starting:

@@ -1,0 +1,154 @@
+"""The two calls of a supervisor: `boot.py kuberpa_agent.remote.calls hello|sync`.
+
+`hello` takes the robot over: earlier supervisors are told so, and runs that this one does not know are ended. `sync`
+is level-triggered: it says all that is wanted and answers with all that is new, so it may be lost and repeated.
+
+stdin: {"nonce", "sha256", "body"}, where body is the document as text; a damaged one is refused before anything is
+done. stdout: one line of ASCII, the answer with the nonce.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from kuberpa_agent.platform import selected
+from kuberpa_agent.remote import runs
+from kuberpa_agent.remote.facts import facts
+from kuberpa_agent.sdk.running import ROBOT_STATE_FILE
+from kuberpa_agent.worker import discovery, rundir
+
+OWNER: Final = "owner.json"
+LEASE: Final = "lease.json"
+NEEDS_PSUTIL: Final = frozenset({"process.list", "process.stop"})
+_PAUSE_SECONDS: Final = 0.05
+_ALONE_SECONDS: Final = 20.0
+
+
+class RefusedError(Exception):
+    """The call must not be carried out; `reason` is for the supervisor, the message for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def hello(robot: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """Take the robot over, end what its new supervisor does not know, say what there is."""
+    for folder in ("runs", "files", "secrets"):
+        (robot / folder).mkdir(parents=True, exist_ok=True)
+    with _alone(robot):
+        rundir.write_json(robot / OWNER, {"holder": asked["holder"]})
+        survivors = runs.sweep(robot, frozenset(asked["known"]))
+    errors = discovery.load(builtin=True)
+    definitions = discovery.describe(builtin=True)
+    try:
+        import psutil  # noqa: F401, PLC0415  whether the host's Python has it
+    except ImportError:
+        definitions = [each for each in definitions if each["name"] not in NEEDS_PSUTIL]
+    return {"facts": facts(), "definitions": definitions, "errors": errors, "survivors": survivors}
+
+
+def sync(robot: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """Bring the host to what is wanted; answer once there is news, or after the wait."""
+    with _alone(robot):
+        owner = rundir.read_json(robot / OWNER)
+        if owner is None:
+            raise RefusedError("Unknown", "the robot's folder is gone: say hello")
+        if owner["holder"] != asked["holder"]:
+            raise RefusedError("Superseded", "another supervisor has taken over this robot")
+        _tell(robot, asked)
+        problems = runs.start(robot, asked["start"])
+        runs.stop(robot, asked["stop"])
+        runs.forget(robot, asked["forget"])
+    until = time.monotonic() + float(asked["wait"])
+    while True:
+        news = runs.news(robot, asked["follow"])
+        if any(runs.is_news(each) for each in news) or problems or time.monotonic() >= until:
+            return {"runs": news, "problems": problems, "clock": time.time()}
+        time.sleep(_PAUSE_SECONDS)  # noqa: TID251  a process of its own, which has nothing to be woken by
+
+
+@contextlib.contextmanager
+def _alone(robot: Path) -> Iterator[None]:
+    """Calls about one robot change it one after another, so that a former supervisor's cannot slip in between."""
+    until = time.monotonic() + _ALONE_SECONDS
+    if not robot.is_dir():
+        raise RefusedError("Unknown", "the robot's folder is gone: say hello")
+    while True:
+        try:
+            lock = selected().lock(robot / "calls.lock")
+            break
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise RefusedError("Busy", "another call about this robot does not end") from None
+            time.sleep(_PAUSE_SECONDS)  # noqa: TID251  as below
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _tell(robot: Path, asked: dict[str, Any]) -> None:
+    """What activities read: whether the robot is paused, and since when its panel is silent."""
+    state = {"state": asked["state"]}
+    if rundir.read_json(robot / ROBOT_STATE_FILE) != state:
+        rundir.write_json(robot / ROBOT_STATE_FILE, state)
+    lease = {"boot": selected().boot_id(), "monotonic": time.monotonic() - float(asked["silence"])}
+    rundir.write_json(robot / LEASE, lease)
+    if asked.get("secrets") is not None:
+        write_secrets(robot / "secrets", asked["secrets"])
+
+
+def write_secrets(folder: Path, secrets: dict[str, dict[str, str]]) -> None:
+    """Bring the folder of credentials to what is wanted: hexadecimal values by name and key."""
+    for present in list(folder.iterdir()):
+        if present.name not in secrets:
+            shutil.rmtree(present)
+    for name, keys in secrets.items():
+        (folder / name).mkdir(exist_ok=True)
+        for present in list((folder / name).iterdir()):
+            if present.name not in keys:
+                present.unlink()
+        for key, value in keys.items():
+            rundir.write_bytes(folder / name / key, bytes.fromhex(value))
+
+
+def answer(verb: str, base: Path, data: bytes) -> dict[str, Any]:
+    """Carry out one call."""
+    envelope = json.loads(data)
+    if hashlib.sha256(envelope["body"].encode()).hexdigest() != envelope["sha256"]:
+        return {
+            "nonce": envelope["nonce"],
+            "refused": "Damaged",
+            "message": "the call arrived damaged; nothing was done",
+        }
+    try:
+        asked = json.loads(envelope["body"])
+        robot = base / "robots" / asked["robot"]
+        said = {"hello": hello, "sync": sync}[verb](robot, asked)
+    except RefusedError as error:
+        said = {"refused": error.reason, "message": str(error)}
+    except OSError as error:
+        full = error.errno == 28 or getattr(error, "winerror", None) in {39, 112}  # noqa: PLR2004  ENOSPC, disk full
+        said = {"refused": "DiskFull" if full else "Failed", "message": f"{error.strerror}: {error.filename or ''}"}
+    return {"nonce": envelope["nonce"], **said}
+
+
+def main() -> None:
+    """Read the call, answer it."""
+    base = Path(__file__).parents[4]
+    said = answer(sys.argv[1], base, sys.stdin.buffer.read())
+    with contextlib.suppress(OSError):
+        sys.stdout.buffer.write(json.dumps(said).encode("ascii") + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
