@@ -70,7 +70,7 @@ async def test_a_day_off_is_skipped_and_accounted_for(sim: Simulation) -> None:
     await sim.pass_time(180)
     await change(sim, priority=1)
     assert await fired(sim) == []
-    assert (await sim.status("schedules", "nightly"))["nextScheduleTimes"][0] == "2026-01-09T00:00:00Z"
+    assert (await sim.status("schedules", "nightly"))["nextScheduleTimes"][0] == "2026-01-12T00:00:00Z"
     await sim.patch("calendars", "ru", {"spec": {"extraWorkingDays": ["2026-01-05"]}})
     await sim.pass_time(60)
     assert await fired(sim) == minutes(4)

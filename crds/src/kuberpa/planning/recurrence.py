@@ -7,10 +7,10 @@ so it is read in the last 400 years before that, which have the same dates on th
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import takewhile
+from itertools import islice, takewhile
 from math import prod
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -83,10 +83,26 @@ class Rule:
         yearly = rrulestr(f"RRULE:FREQ=YEARLY;COUNT=1;{';'.join(chosen)}", dtstart=start)
         return any(True for _ in yearly)
 
+    @property
+    def by_clock(self) -> bool:
+        """Whether it goes by elapsed time: skipped times do not count, repeated ones count twice."""
+        return self.frequency in _SUB_DAILY and "BYHOUR" not in dict(self.parts)
+
+    @cached_property
+    def elapsed(self) -> tuple[datetime, ...] | None:
+        """All instants of a rule with COUNT that goes by elapsed time; None for others."""
+        parts = dict(self.parts)
+        if not self.by_clock or "COUNT" not in parts:
+            return None
+        endless = replace(self, parts=tuple((key, value) for key, value in self.parts if key != "COUNT"))
+        first = walls.instant_of(self.start, self.zone) - walls.TICK
+        return tuple(islice(endless.after(first), int(parts["COUNT"])))
+
     def after(self, instant: datetime) -> Iterator[datetime]:
         """Instants later than the given one."""
-        by_clock = self.frequency in _SUB_DAILY and "BYHOUR" not in dict(self.parts)
-        return (walls.elapsed if by_clock else walls.fixed)(self._walls, self.zone, instant)
+        if self.elapsed is not None:
+            return (at for at in self.elapsed if at > instant)
+        return (walls.elapsed if self.by_clock else walls.fixed)(self._walls, self.zone, instant)
 
     def _walls(self, start: datetime) -> Iterator[datetime]:
         if self.counted is not None:
@@ -134,6 +150,7 @@ class Recurrence:
         if not lines["RRULE"] and not lines["RDATE"]:
             raise InvalidRuleError(f"{text!r}: there is no RRULE and no RDATE; {_RIGHT}")
         start = _wall(lines["DTSTART"][0], "DTSTART", zone) if lines["DTSTART"] else DEFAULT_START
+        _check_dates(lines["EXDATE"], start)
         return cls(
             tuple(_rule(value, start, zone) for value in lines["RRULE"]),
             tuple(walls.instant_of(at, zone) for at in _all(lines["RDATE"], "RDATE", zone)),
@@ -184,6 +201,13 @@ def _rule(value: str, start: datetime, zone: ZoneInfo) -> Rule:
     if "FREQ" not in parts:
         raise InvalidRuleError(f"RRULE:{value[:128]}: there is no FREQ; {_RIGHT}")
     return rule
+
+
+def _check_dates(excluded: list[str], start: datetime) -> None:
+    """A date without a time is midnight, and takes nothing out of a rule of other times."""
+    for value in (value for line in excluded for value in line.split(",")):
+        if "T" not in value and start.time() != DEFAULT_START.time():
+            raise InvalidRuleError(f"EXDATE:{value[:32]} has no time; right would be EXDATE:{value[:8]}T{start:%H%M%S}")
 
 
 def _check_positions(parts: dict[str, str]) -> None:
