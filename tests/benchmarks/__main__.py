@@ -46,6 +46,7 @@ SUITES = (
     Suite("Work queues over agents' connections", "tests.benchmarks.queue_agents"),
     Suite("Stop and kill", "tests.benchmarks.stopping"),
     Suite("Fleets", "tests.benchmarks.fleets"),
+    Suite("Fleets of real agents", "tests.benchmarks.fleets", ("--agents", "process", "--robots", "30")),
     Suite("Schedules", "tests.benchmarks.schedules"),
     Suite("GSettings", "tests.benchmarks.gsettings"),
     Suite("A thousand robots at work", "tests.benchmarks.load", long=True),

@@ -5,6 +5,8 @@ number and back, twice, and prints: seconds until all take work, seconds until n
 (nothing may be), how much CPU all processes of the cluster took meanwhile, and how much the operator's memory has
 grown from the first round to the second. The peer in the same run is a Deployment of as many pods, which kwok plays:
 the same control plane, without anything that works in the pods.
+
+With `--agents process` each robot is an agent of its own, as it is in work; 30 of them fit on a small machine.
 """
 
 import argparse
@@ -42,7 +44,7 @@ class Round:
     up_seconds: float
     down_seconds: float
     left: tuple[str, ...]
-    """Objects of the fleet's robots that are still there."""
+    """Objects and processes of the fleet's robots that are still there."""
     up_cpu_seconds: float
     """Of all processes of the cluster."""
     down_cpu_seconds: float
@@ -72,7 +74,7 @@ def up_and_down(cluster: Cluster, robots: int, *, namespace: str = "default", se
         # the garbage collector of the cluster takes its time
         cluster.try_kubectl("wait", "--for=delete", *left, "-n", namespace, "--timeout=60s")
         left = remains(cluster, namespace)
-    return Round(robots, up, down, left, up_cpu, down_cpu, operator_megabytes())
+    return Round(robots, up, down, (*left, *agents(cluster)), up_cpu, down_cpu, operator_megabytes())
 
 
 def _scaled(
@@ -168,6 +170,12 @@ def _sum(processes: list[psutil.Process], figure: Callable[[psutil.Process], flo
     return total
 
 
+def agents(cluster: Cluster) -> list[str]:
+    """Processes of robots that are alive."""
+    commands = [_command(process) for process in _of_cluster(cluster)]
+    return [" ".join(words) for words in commands if words[1:] == ["-m", "kuberpa_agent"]]
+
+
 def cpu_seconds(cluster: Cluster) -> float:
     """What all processes of the cluster have used so far."""
     return _sum(_of_cluster(cluster), lambda process: sum(process.cpu_times()[:2]))
@@ -190,7 +198,7 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
-def _say(number: int, each: Round, peer: dict[str, float]) -> None:
+def _say(kind: str, number: int, each: Round, peer: dict[str, float]) -> None:
     figures: dict[str, Any] = {
         "up_seconds": each.up_seconds,
         "down_seconds": each.down_seconds,
@@ -204,7 +212,7 @@ def _say(number: int, each: Round, peer: dict[str, float]) -> None:
     }
     targets = {"up_seconds": 60, "down_seconds": 60, "left": 0, "operator_megabytes": 150}
     goals = {f"target_{figure}": limit for figure, limit in targets.items()}
-    say(f"{each.robots} simulated robots up and down again, round {number}", **figures, **goals)
+    say(f"{each.robots} {kind} robots up and down again, round {number}", **figures, **goals)
 
 
 def main() -> int:
@@ -212,10 +220,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--robots", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--agents", choices=("simulated", "process"), default="simulated")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="kuberpa-bench-") as folder,
-        running(Path(folder), frozenset(Layer), agents="simulated") as cluster,
+        running(Path(folder), frozenset(Layer), agents=options.agents) as cluster,
     ):
         rate = asyncio.run(raw_creates_per_second(cluster))
         say("small objects that the API server takes a second", api_server=rate)
@@ -224,7 +233,7 @@ def main() -> int:
         rounds = []
         for number in range(1, options.rounds + 1):
             rounds.append(up_and_down(cluster, options.robots))
-            _say(number, rounds[-1], peer)
+            _say("simulated" if options.agents == "simulated" else "real", number, rounds[-1], peer)
     return int(any(each.left for each in rounds))
 
 
