@@ -76,6 +76,23 @@ def test_a_changed_template_is_rolled_out_with_new_pods(office: Office) -> None:
         assert (body["spec"]["concurrency"], body["status"]["pod"]["uid"] != pod) == (3, True)
 
 
+def test_a_member_is_released_by_its_labels_replaced_and_adopted_again_as_with_a_replica_set(office: Office) -> None:
+    office.kubectl("scale", "robotfleet", "clerks", "--replicas=2")
+    settled(office, 2)
+    [kept, released] = robots(office)
+    office.kubectl("label", "robot", released, "team=other", "--overwrite")
+    settled(office, 2)
+    assert len(robots(office)) == 3, "the released robot stays, and has a successor"
+    free = office.get("robot", released)
+    assert "ownerReferences" not in free["metadata"]
+    assert free["status"]["phase"] == "Idle", "nobody has touched it"
+    office.kubectl("label", "robot", released, "team=clerks", "--overwrite")
+    office.until("robot", released, lambda it: "ownerReferences" in it["metadata"], "is adopted")
+    settled(office, 2)
+    assert kept in robots(office)
+    assert len(robots(office)) == 2, "one of the idle ones had to leave"
+
+
 def test_a_fleet_takes_its_robots_with_it(office: Office) -> None:
     office.kubectl("delete", "robotfleet", "clerks")
     office.kubectl("wait", "--for=delete", "robots", "--all", "--timeout=60s")

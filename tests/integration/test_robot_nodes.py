@@ -14,7 +14,7 @@ from tests.support.office import Body, Office, opened
 
 pytestmark = pytest.mark.timeout(300)
 NODE = "local-linux"
-HEED = 'while ! test -e "$KUBERPA_STOP_FILE"; do sleep 0.05; done; echo "ends at a checkpoint"'
+HEED = 'trap "" TERM; while ! test -e "$KUBERPA_STOP_FILE"; do sleep 0.05; done; echo "ends at a checkpoint"'
 
 
 @pytest.fixture(scope="module")
