@@ -47,7 +47,6 @@ SUITES = (
     Suite("Stop and kill", "tests.benchmarks.stopping"),
     Suite("Fleets", "tests.benchmarks.fleets"),
     Suite("Fleets of real agents", "tests.benchmarks.fleets", ("--agents", "process", "--robots", "30")),
-    Suite("Stops and kills", "tests.benchmarks.stops"),
     Suite("Schedules", "tests.benchmarks.schedules"),
     Suite("GSettings", "tests.benchmarks.gsettings"),
     Suite("A thousand robots at work", "tests.benchmarks.load", long=True),
