@@ -295,6 +295,17 @@ async def test_a_robot_can_be_deleted_whatever_is_wanted_of_it(real: Simulation,
         assert (status["phase"], status["reason"]) == ("Lost", "RobotDeleted")
 
 
+async def test_a_robot_made_anew_is_stopped_only_when_the_pod_of_its_former_self_is_gone(real: Simulation) -> None:
+    await real.api.delete(RESOURCES["robots"], NAMESPACE, "invoices")
+    await real.create("robots", "invoices", {"runtime": {"linuxPod": {}}, "desiredState": "Stopped"})
+    assert await phase(real) == "Stopping", "nobody has collected it yet"
+    assert "pod" not in await real.status("robots", "invoices"), "it is not its own"
+    await real.delete("pods", "robot-invoices")
+    assert await phase(real) == "Stopping", "its processes still end"
+    await gone(real)
+    assert await phase(real) == "Stopped"
+
+
 async def test_a_stop_is_not_held_up_by_a_pod_of_somebody_else(sim: Simulation) -> None:
     await sim.api.create(RESOURCES["pods"], NAMESPACE, {"metadata": {"name": "robot-invoices", "labels": {}}})
     await sim.create("robots", "invoices", {"runtime": {"linuxPod": {}}, "desiredState": "Stopped"})

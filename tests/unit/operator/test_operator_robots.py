@@ -265,7 +265,8 @@ async def test_a_robot_made_again_under_its_name_waits_for_the_former_pod(sim: S
     await sim.robot("invoices")
     await sim.delete("robots", "invoices")
     await sim.create("robots", "invoices", LINUX)
-    assert condition(await sim.status("robots", "invoices"), "Ready") == ("False", "NameTaken")
+    assert condition(await sim.status("robots", "invoices"), "Ready") == ("False", "PodReplacing")
+    assert "NameTaken" not in [reason for _, reason in await sim.events()]
     await sim.delete("pods", "robot-invoices")
     await sim.delete("serviceaccounts", "robot-invoices")
     await sim.pass_time(5)

@@ -51,6 +51,7 @@ class Pod:
     host: str = ""
     """Name of the RobotHost that it supervises."""
     owner_uid: str = ""
+    owner_kind: str = ""
     template_hash: str = ""
     restarted_at: str = ""
     """The wish for a restart that it was made for."""
@@ -90,6 +91,7 @@ def read_pod(body: Body) -> Pod:
         robot=meta.get("labels", {}).get(names.LABEL_ROBOT, ""),
         host=meta.get("labels", {}).get(names.LABEL_HOST, ""),
         owner_uid=owner.get("uid", ""),
+        owner_kind=owner.get("kind", ""),
         template_hash=meta.get("annotations", {}).get(names.ANNOTATION_TEMPLATE_HASH, ""),
         restarted_at=meta.get("annotations", {}).get(names.ANNOTATION_RESTARTED_AT, ""),
         node=body.get("spec", {}).get("nodeName", ""),

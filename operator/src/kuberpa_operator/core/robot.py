@@ -93,7 +93,7 @@ def decide(s: Snapshot) -> Decision:
             "phase": phase,
             "message": view.message[:MESSAGE_CHARS],
             "conditions": _conditions(s, view, program.condition),
-            "pod": _pod_status(s.pod) if s.pod else None,
+            "pod": _pod_status(s.own_pod) if s.own_pod else None,
             "activities": ActivityCounts(running=s.running, queued=s.queued),
             "transition": transition,
             "program": program.status,

@@ -97,7 +97,7 @@ def runtime_unknown(s: Snapshot) -> View | None:
 
 def name_taken(s: Snapshot) -> View | None:
     """A pod that another owner made is not adopted."""
-    if s.pod is None or s.pod.owner_uid == s.robot.metadata.uid:
+    if s.pod is None or s.own_pod is not None or s.former_pod is not None:
         return None
     message = f"pod {s.pod.name!r} exists and does not belong to this Robot: delete it, or rename the Robot"
     return View(Reason.NAME_TAKEN, message)
@@ -119,7 +119,7 @@ def create_pod(s: Snapshot) -> View | None:
 
 def wait_for_deletion(s: Snapshot) -> View | None:
     """The old pod is on its way out; its agent stops its runs meanwhile."""
-    if s.pod is None or not s.pod.deleting:
+    if s.pod is None or (not s.pod.deleting and s.former_pod is None):
         return None
     if s.pod.disruption:
         where = f" on node {s.pod.node}" if s.pod.node else ""
@@ -315,9 +315,10 @@ def hurry(s: Snapshot) -> View | None:
 
 def wait_for_end(s: Snapshot) -> View | None:
     """Its pod is on its way out: it is there until the node has said that its processes are gone."""
-    if s.own_pod is None or not s.own_pod.deleting:
+    pod = s.own_pod or s.former_pod
+    if pod is None or not (pod.deleting or s.former_pod is not None):
         return None
-    where = f" on node {s.own_pod.node}" if s.own_pod.node else ""
+    where = f" on node {pod.node}" if pod.node else ""
     wake_at = None if s.transition.forced_at else s.deadline(s.transition)
     return View(_ending(s), f"waits for its pod to end{where}", wake_at=wake_at)
 

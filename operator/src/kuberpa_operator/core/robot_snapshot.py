@@ -96,6 +96,12 @@ class Snapshot:
         return self.pod if self.pod is not None and self.pod.owner_uid == self.robot.metadata.uid else None
 
     @property
+    def former_pod(self) -> Pod | None:
+        """The pod of a Robot of this name that is gone: it is collected soon, and makes way then."""
+        pod = self.pod if self.own_pod is None else None
+        return pod if pod is not None and pod.owner_kind == "Robot" else None
+
+    @property
     def goal(self) -> Goal:
         """What is wanted of the robot."""
         return goal_of(self.robot, self.own_pod.restarted_at if self.own_pod else None)
@@ -164,6 +170,8 @@ def _is_working(s: Snapshot) -> bool:
 
 
 def _is_leaving(s: Snapshot) -> bool:
+    if s.former_pod is not None:
+        return True
     replaced = s.outdated and not s.running and not s.goal.ends_pod
     return s.pod is not None and (s.pod.deleting or replaced or s.robot.metadata.deletion_timestamp is not None)
 
@@ -176,7 +184,7 @@ def _is_preparing(s: Snapshot) -> bool:
 
 
 SITUATIONS: Final[tuple[tuple[Situation, Callable[[Snapshot], bool]], ...]] = (
-    (Situation.ABSENT, lambda s: s.own_pod is None),
+    (Situation.ABSENT, lambda s: s.own_pod is None and s.former_pod is None),
     (Situation.LEAVING, _is_leaving),
     (Situation.ENDED, lambda s: s.pod is not None and s.pod.has_ended),
     (Situation.PREPARING, _is_preparing),
