@@ -51,6 +51,14 @@ function htmx() {
   cpSync(join(modules, "htmx.org/LICENSE"), join(out, "LICENSE"));
 }
 
+function xterm() {
+  const out = folder(pages, "xterm", "@xterm/xterm");
+  text(join(modules, "@xterm/xterm/lib/xterm.mjs"), join(out, "xterm.mjs"));
+  text(join(modules, "@xterm/xterm/css/xterm.css"), join(out, "xterm.css"));
+  text(join(modules, "@xterm/addon-fit/lib/addon-fit.mjs"), join(out, "addon-fit.mjs"));
+  cpSync(join(modules, "@xterm/xterm/LICENSE"), join(out, "LICENSE"));
+}
+
 function axe() {
   const out = folder(tests, "axe-core", "axe-core");
   text(join(modules, "axe-core/axe.min.js"), join(out, "axe.min.js"));
@@ -70,5 +78,5 @@ function sums(root) {
 }
 
 for (const root of [pages, tests]) rmSync(root, { recursive: true, force: true });
-for (const step of [tabler, icons, htmx, axe]) step();
+for (const step of [tabler, icons, htmx, xterm, axe]) step();
 for (const root of [pages, tests]) sums(root);

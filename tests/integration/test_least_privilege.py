@@ -168,6 +168,23 @@ def through_the_panel(night: Night) -> None:
     a_work_item(night, panel)
     schedules_by_hand(night, panel)
     settings_and_storage(panel)
+    a_screen_at_another_replica(night, panel)
+
+
+def a_screen_at_another_replica(night: Night, panel: "Panel") -> None:
+    """A robot whose agent is connected to another replica, which is gone."""
+    night.apply(manifest("Robot", "elsewhere", {"runtime": {"linuxPod": {}}, "desiredState": "Stopped"}))
+    status = {"status": {"agent": {"connected": True, "server": "kuberpa-panel-gone", "epoch": 1}}}
+    night.cluster.kubectl(
+        "patch", "robot", "elsewhere", "--subresource=status", "--type=merge", "-p", json.dumps(status)
+    )
+
+    def says() -> bool:
+        with pytest.raises(AssertionError) as refused:
+            panel.call("GET", "/api/v1/robots/default/elsewhere/screenshot")
+        return "kuberpa-panel-gone, which had the robot, is gone" in str(refused.value)
+
+    eventually(says, "the panel looks for the replica")
 
 
 def schedules_by_hand(night: Night, panel: "Panel") -> None:

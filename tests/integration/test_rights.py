@@ -14,6 +14,19 @@ STATUSES = tuple(f"{kind}/status" for kind in KINDS)
 RIGHTS = ("robots/run", "robots/stop", "workqueues/pause")
 ITEMS = ("get", "list", "create", "take", "requeue", "delete")
 """Verbs on workqueues/items: what the panel asks about."""
+LOOK = {
+    ("get", "activityitems/recording"),
+    ("get", "robots/session"),
+    ("get", "robots/processes"),
+    ("get", "robots/audit"),
+}
+REACH = {
+    ("create", "robots/control"),
+    ("create", "robots/terminal"),
+    ("delete", "robots/processes"),
+    *product(("get", "create", "delete"), ["robots/files"]),
+}
+"""What a person may do on a robot from afar: to look and to operate, and what is worth as much as its credentials."""
 
 ALLOWED: dict[str, set[tuple[str, str]]] = {
     "kuberpa-viewer": {
@@ -29,6 +42,7 @@ ALLOWED: dict[str, set[tuple[str, str]]] = {
         ("patch", "robots"),  # of which the policy kuberpa-control leaves the lifecycle alone
         ("patch", "workqueues"),  # of which the policy kuberpa-pause leaves pausing alone
         *product(["create"], RIGHTS),
+        *LOOK,
         *product(set(ITEMS) - {"take"}, ["workqueues/items"]),
     },
     "kuberpa-admin": {
@@ -37,6 +51,8 @@ ALLOWED: dict[str, set[tuple[str, str]]] = {
         *product(WRITE, KINDS),
         *product(("get", "update", "patch"), ["robotfleets/scale"]),
         *product(["create"], RIGHTS),
+        *LOOK,
+        *REACH,
         *product(ITEMS, ["workqueues/items"]),
     },
     "kuberpa-queue-worker": {*product(("create", "take"), ["workqueues/items"])},
@@ -44,6 +60,8 @@ ALLOWED: dict[str, set[tuple[str, str]]] = {
 ASKED = (
     *product((*READ, *WRITE), (*KINDS, *STATUSES)),
     *product(["create"], (*RIGHTS, "robots/other")),
+    *LOOK,
+    *REACH,
     *product(("get", "update", "patch"), ["robotfleets/scale"]),
     ("get", "activityitems/log"),
     *product(ITEMS, ["workqueues/items"]),

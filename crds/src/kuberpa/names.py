@@ -60,6 +60,8 @@ ANNOTATION_FLEET_WISHES: Final = f"{GROUP}/fleet-wishes"
 """On a fleet's members: hash of the template's desiredState, stop and control that they were given last."""
 ANNOTATION_LEAVING: Final = f"{GROUP}/leaving"
 """On a fleet's members: since when they end what they do, to be deleted then."""
+ANNOTATION_ADDRESS: Final = f"{GROUP}/address"
+"""URL at which other panel replicas reach this one, on its Lease."""
 ANNOTATION_ARCHIVE: Final = f"{GROUP}/archive"
 """On a panel replica's Lease: `ok` or `unavailable`."""
 

@@ -11,6 +11,11 @@
     Finished ────────────────────────────▶        repeated after reconnecting until it is acknowledged
     Call, Cancel ────────────────────────▶        what runs ask of work queues (kuberpa.queueing), storage, GSettings
           ◀─────────────────────────────── Answer (by the call's id, in any order)
+          ◀─────────────────────────────── StreamOpen (screens, terminals, files: kuberpa.streams)
+    StreamCredit, StreamClose, data ─────▶
+          ◀─────────────────────────────── StreamCredit, StreamClose, data
+
+Data of streams travels in binary frames, everything else in text.
 
 A Call without an Answer is sent again after reconnecting, to whichever replica that is: its id is the idempotency key
 of what it asks for, and whatever concerns an item names the token of its lease. An agent has at most MAX_CALLS under
@@ -23,6 +28,7 @@ panel corrects by the offset that Hello showed. A frame over MAX_FRAME_BYTES clo
 frame that is not a message of this page closes it too (1008); both say why.
 """
 
+# length: one page for the whole protocol, so that nobody has to look for a message
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
@@ -88,6 +94,8 @@ class Hello(Model):
     os: Annotated[str, Field(max_length=128)] = ""
     clock: Instant
     runs: Annotated[tuple[RunState, ...], Field(max_length=1024)] = ()
+    streams: Annotated[tuple[Annotated[str, Field(max_length=32)], ...], Field(max_length=32)] = ()
+    """Kinds of streams that this agent serves, see StreamKind."""
 
 
 class Definitions(Model):
@@ -334,6 +342,47 @@ class Answer(Model):
     problem: QueueProblem | None = None
 
 
+class StreamKind(StrEnum):
+    """What a stream carries; kuberpa_agent.visits has the messages of each."""
+
+    SCREEN = "screen"
+    THUMBNAIL = "thumbnail"
+    TERMINAL = "terminal"
+    FILES = "files"
+    PROCESSES = "processes"
+    RECORDING = "recording"
+    HOST = "host"
+
+
+StreamId = Annotated[int, Field(ge=1, lt=2**32)]
+
+
+class StreamOpen(Model):
+    """A person asks for a stream; rights were checked."""
+
+    type: Literal["stream-open"] = "stream-open"
+    id: StreamId
+    kind: StreamKind
+    user: Annotated[str, Field(max_length=1024)] = ""
+    options: dict[str, Any] = {}
+
+
+class StreamCredit(Model):
+    """The receiver of a stream takes so many bytes of frames more."""
+
+    type: Literal["stream-credit"] = "stream-credit"
+    id: StreamId
+    bytes: Annotated[int, Field(ge=1, le=2**31)]
+
+
+class StreamClose(Model):
+    """A stream has ended; nothing more of it comes."""
+
+    type: Literal["stream-close"] = "stream-close"
+    id: StreamId
+    reason: Annotated[str, Field(max_length=512)] = ""
+
+
 FromAgent = Annotated[
     Hello
     | Definitions
@@ -347,10 +396,15 @@ FromAgent = Annotated[
     | Progress
     | Finished
     | Call
-    | Cancel,
+    | Cancel
+    | StreamCredit
+    | StreamClose,
     Field(discriminator="type"),
 ]
-FromPanel = Annotated[Welcome | Configure | Start | Stop | Kill | Ack | Answer, Field(discriminator="type")]
+FromPanel = Annotated[
+    Welcome | Configure | Start | Stop | Kill | Ack | Answer | StreamOpen | StreamCredit | StreamClose,
+    Field(discriminator="type"),
+]
 
 FROM_AGENT: Final[TypeAdapter[Any]] = TypeAdapter(FromAgent)
 FROM_PANEL: Final[TypeAdapter[Any]] = TypeAdapter(FromPanel)

@@ -87,7 +87,7 @@
   resources: [gsettings]
   verbs: [list, watch, create, update]
 {{- end }}
-- apiGroups: [coordination.k8s.io]  # its own, by the name of the replica
+- apiGroups: [coordination.k8s.io]  # its own, by the name of the replica; get: another's address
   resources: [leases]
-  verbs: [create, patch, delete]
+  verbs: [get, create, patch, delete]
 {{- end }}

@@ -13,6 +13,8 @@ from starlette.websockets import WebSocket
 from kuberpa import wire
 from kuberpa_panel import web
 from kuberpa_panel.panel import Panel, running
+from kuberpa_panel.remote import peers
+from kuberpa_panel.remote import routes as remote
 from kuberpa_panel.settings import SESSION_KEY_MIN, Settings
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,8 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="kuberpa", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.session_key = settings.session_key() or _own_key()
     app.router.routes.append(WebSocketRoute(wire.PATH, _agent))
+    app.router.routes.append(WebSocketRoute(peers.PATH, _replica))
+    app.router.routes.extend(remote.SOCKETS)
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
     app.add_api_route("/readyz", _readyz, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
@@ -46,6 +50,11 @@ def _own_key() -> bytes:
 async def _agent(websocket: WebSocket) -> None:
     panel: Panel = websocket.app.state.panel
     await panel.endpoint.serve(websocket)
+
+
+async def _replica(websocket: WebSocket) -> None:
+    panel: Panel = websocket.app.state.panel
+    await panel.replicas.serve(websocket)
 
 
 async def _healthz() -> Response:

@@ -16,12 +16,15 @@ LOCK: Final = 0x6B756265_72706111
 LOOK_SECONDS: Final = 60.0
 BITE: Final = 500
 """Rows of one statement: nobody waits for long, and vacuum keeps up."""
+DEED_DAYS: Final = 365
+"""What people did on robots from afar."""
 BREATH_SECONDS: Final = 0.05
 
 _OF_ACTIVITIES: Final = (
     "WITH old AS (DELETE FROM activities WHERE uid IN (SELECT uid FROM activities "
     "WHERE finished_at < statement_timestamp() - $1::interval ORDER BY finished_at LIMIT $2) RETURNING uid), "
     "lines AS (DELETE FROM log_lines USING old WHERE log_lines.uid = old.uid), "
+    "recorded AS (DELETE FROM recordings USING old WHERE recordings.uid = old.uid), "
     "notes AS (DELETE FROM activity_progress USING old WHERE activity_progress.uid = old.uid), "
     "attempts AS (DELETE FROM activity_attempts USING old WHERE activity_attempts.uid = old.uid) "
     "SELECT count(*) FROM old"
@@ -29,6 +32,10 @@ _OF_ACTIVITIES: Final = (
 _OF_FIRINGS: Final = (
     "WITH old AS (DELETE FROM schedule_firings WHERE ctid IN (SELECT ctid FROM schedule_firings "
     "WHERE decided_at < statement_timestamp() - $1::interval LIMIT $2) RETURNING 1) SELECT count(*) FROM old"
+)
+_OF_DEEDS: Final = (
+    "WITH old AS (DELETE FROM audit WHERE id IN (SELECT id FROM audit "
+    "WHERE at < statement_timestamp() - $1::interval ORDER BY at LIMIT $2) RETURNING 1) SELECT count(*) FROM old"
 )
 _OF_CHANGES: Final = (
     "WITH old AS (DELETE FROM setting_changes WHERE id IN (SELECT id FROM setting_changes "
@@ -42,6 +49,7 @@ def due(retention: Retention) -> tuple[tuple[str, str, timedelta], ...]:
         ("activities", _OF_ACTIVITIES, retention.activity_days),
         ("firings", _OF_FIRINGS, retention.firing_days),
         ("changes", _OF_CHANGES, retention.change_days),
+        ("deeds", _OF_DEEDS, DEED_DAYS),
     )
     return tuple((what, statement, timedelta(days=days)) for what, statement, days in wanted if days is not None)
 

@@ -23,3 +23,4 @@ FORECASTS: Final = Counter(
 )
 ARCHIVE_AVAILABLE: Final = Gauge("kuberpa_panel_archive_available", "1 while the database can be used.")
 QUEUE_CALLS: Final = Counter("kuberpa_panel_queue_calls_total", "What agents asked of work queues.", ["op"])
+SOCKETS: Final = Gauge("kuberpa_panel_sockets", "Screens and terminals that people have open on this replica.")

@@ -10,12 +10,12 @@ from typing import Final
 
 from kuberpa.client import Cluster
 from kuberpa_panel import metrics
-from kuberpa_panel.agents.connection import Plane
 from kuberpa_panel.agents.endpoint import AgentEndpoint
 from kuberpa_panel.agents.enrolments import Enrolments
 from kuberpa_panel.agents.hub import Hub
 from kuberpa_panel.agents.identity import Identifier
 from kuberpa_panel.agents.ingest import Ingest
+from kuberpa_panel.agents.plane import Plane
 from kuberpa_panel.agents.reports import Reports
 from kuberpa_panel.agents.robot_calls import RobotCalls
 from kuberpa_panel.archive import ArchiveLoop
@@ -30,6 +30,9 @@ from kuberpa_panel.queues.keeper import Keeper
 from kuberpa_panel.queues.projection import Projection
 from kuberpa_panel.queues.service import QueueService
 from kuberpa_panel.queues.vault import Vault
+from kuberpa_panel.remote.broker import Broker
+from kuberpa_panel.remote.peers import PeerEndpoint, Peers, PeerSettings
+from kuberpa_panel.remote.recordings import Recordings
 from kuberpa_panel.replica import ReplicaLease
 from kuberpa_panel.services import Services, build
 from kuberpa_panel.services.access import Access
@@ -58,6 +61,7 @@ class Panel:
     endpoint: AgentEndpoint
     enrolments: Enrolments
     services: Services
+    replicas: PeerEndpoint
 
     @property
     def unready(self) -> str:
@@ -80,12 +84,12 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
         queues = QueueService(access, cache, queue_rows, Vault(settings.queue_keys_dir))
         gsettings = GSettingsService(access, cluster, cache, database, settings.namespace)
         ingest = Ingest(database)
-        lease = ReplicaLease(cluster, settings.namespace, settings.replica)
+        lease = ReplicaLease(cluster, settings.namespace, settings.replica, settings.url)
         hub = Hub(cluster, cache, lease.name)
         reports = Reports(cluster, cache)
-        robot_calls = RobotCalls(gsettings, cache)
+        robot_calls, recordings = RobotCalls(gsettings, cache), Recordings(database)
         holder = partial(reads.holder, database)
-        plane = Plane(cache, reports, lease.name, settings.lost_after_seconds, holder, queues, robot_calls)
+        plane = Plane(cache, reports, lease.name, settings.lost_after_seconds, holder, queues, robot_calls, recordings)
         enrolments = Enrolments(database, cluster, session_key)
         endpoint = AgentEndpoint(cluster, Identifier(cluster, cache, enrolments.identify), hub, ingest, plane)
         database.on_change(lambda: _archive_changed(database, lease))
@@ -106,12 +110,19 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
             "queue rules": queues.run,
             "queue keeper": Keeper(cache, queue_rows, queues, Projection(cluster, cache, queue_rows)).run,
         }
+        peers = Peers(cluster, PeerSettings(settings.namespace, settings.session_key(), settings.tls_cert_file))
+        broker = Broker(cache, hub, peers, lease.name)
+        services = build(access, cluster, cache, database, notifications, queues, gsettings, broker, recordings)
+        replicas = PeerEndpoint(broker, peers.tickets, lease.name)
         tasks = [asyncio.create_task(_keep(name, loop), name=name) for name, loop in loops.items()]
         try:
-            services = build(access, cluster, cache, database, notifications, queues, gsettings)
-            yield Panel(settings, cluster, cache, database, notifications, hub, endpoint, enrolments, services)
+            yield Panel(
+                settings, cluster, cache, database, notifications, hub, endpoint, enrolments, services, replicas
+            )
         finally:
             hub.close_all()
+            await services.thumbnails.close()
+            await recordings.close()
             await reports.drain(DRAIN_SECONDS if database.available else 0.1)
             for task in tasks:
                 task.cancel()

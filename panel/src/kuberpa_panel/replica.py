@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from kuberpa.client import LEASES, ApiError, Cluster, ConflictError, NotFoundError
-from kuberpa.names import ANNOTATION_ARCHIVE, LABEL_COMPONENT
+from kuberpa.names import ANNOTATION_ADDRESS, ANNOTATION_ARCHIVE, LABEL_COMPONENT
 from kuberpa_panel import clock
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,9 @@ def lease_name(replica: str) -> str:
 class ReplicaLease:
     """Renews the Lease every three seconds, and at once when the archive comes or goes."""
 
-    def __init__(self, cluster: Cluster, namespace: str, replica: str) -> None:
-        self._cluster, self._namespace = cluster, namespace
+    def __init__(self, cluster: Cluster, namespace: str, replica: str, address: str = "") -> None:
+        """`address` is the URL at which other replicas reach this one."""
+        self._cluster, self._namespace, self._address = cluster, namespace, address
         self.name = lease_name(replica)
         self._archive_available = False
         self._changed = asyncio.Event()
@@ -70,7 +71,10 @@ class ReplicaLease:
     def _metadata(self) -> dict[str, Any]:
         return {
             "labels": {LABEL_COMPONENT: "panel"},
-            "annotations": {ANNOTATION_ARCHIVE: "ok" if self._archive_available else "unavailable"},
+            "annotations": {
+                ANNOTATION_ARCHIVE: "ok" if self._archive_available else "unavailable",
+                ANNOTATION_ADDRESS: self._address,
+            },
         }
 
     async def _release(self) -> None:

@@ -17,6 +17,7 @@ VARIABLES: Final = {
     "KUBERPA_NAMESPACE": "kuberpa's own namespace, where Leases are kept (default kuberpa-system)",
     "KUBERPA_WATCH_NAMESPACES": "comma-separated namespaces to serve (default: all)",
     "KUBERPA_LISTEN": "host:port to listen on (default 0.0.0.0:8080)",
+    "KUBERPA_ADDRESS": "address at which other replicas reach this one (default: that of KUBERPA_LISTEN or the host's)",
     "KUBERPA_REPLICA": "unique name of this replica (default: the host name)",
     "KUBERPA_DATABASE_URL_FILE": "file that holds the PostgreSQL URL (required)",
     "KUBERPA_SESSION_KEY_FILE": "file that holds the key, 32 bytes or more, that signs sessions",
@@ -44,6 +45,7 @@ class Settings:
     watch_namespaces: tuple[str, ...] = ()
     host: str = "0.0.0.0"  # noqa: S104  a server in a pod listens on all of the pod's addresses
     port: int = 8080
+    address: str = ""
     replica: str = "panel"
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
@@ -70,12 +72,21 @@ class Settings:
             watch_namespaces=tuple(filter(None, map(str.strip, env.get("KUBERPA_WATCH_NAMESPACES", "").split(",")))),
             host=host,
             port=port,
+            address=env.get("KUBERPA_ADDRESS", ""),
             replica=(env.get("KUBERPA_REPLICA") or socket.gethostname()).lower(),
             tls_cert_file=cert,
             tls_key_file=key,
             lost_after_seconds=_seconds(env.get("KUBERPA_LOST_AFTER_SECONDS") or "60"),
             log_level=_level(env.get("KUBERPA_LOG_LEVEL") or "INFO"),
         )
+
+    @property
+    def url(self) -> str:
+        """Where other replicas reach this one."""
+        everywhere = self.host in {"0.0.0.0", "::"}  # noqa: S104  compared, not listened on
+        host = self.address or (socket.gethostname() if everywhere else self.host)
+        scheme = "https" if self.tls_cert_file else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def database_url(self) -> str:
         """The PostgreSQL URL, read anew because a mounted Secret may be rotated. Raises SettingsError."""

@@ -23,7 +23,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from kuberpa import wire
+from kuberpa.model import Model
 from kuberpa.reasons import Reason
+from kuberpa.streams import StreamViolationError
 from kuberpa_agent import errors
 from kuberpa_agent.backoff import LASTING, Cause, cause_of_close, delay
 from kuberpa_agent.connection import ConnectError, Endpoint, frame_of, open_socket
@@ -44,21 +46,17 @@ from kuberpa_agent.session import (
     Replay,
     Resume,
     Session,
+    Streamed,
 )
+from kuberpa_agent.visits.service import Remote
 
 WELCOME_SECONDS: Final = 20.0
-KEEPALIVE_SECONDS: Final = 10.0
-"""Also how often the token file is looked at."""
+KEEPALIVE_SECONDS: Final = 10.0  # also how often the token file is looked at
 PONG_SECONDS: Final = 15.0
-CONTACT_SECONDS: Final = 1.0
-"""The executor hears at most this often that the panel answers."""
-STABLE_SECONDS: Final = 30.0
-"""A connection that lasted this long was a success; the next failure counts as the first."""
-HARD_SECONDS: Final = 30.0
-"""Of its grace an agent that shuts down keeps so much for asking what still runs to end, and for killing it."""
-LOGGED_FAILURES: Final = 20
-"""Of failures in a row the first is logged, and every so many-th after it."""
-
+CONTACT_SECONDS: Final = 1.0  # the executor hears at most this often that the panel answers
+STABLE_SECONDS: Final = 30.0  # a connection that lasted this long was a success; the next failure is the first
+HARD_SECONDS: Final = 30.0  # of its grace an agent keeps so much for asking what still runs to end, and killing it
+LOGGED_FAILURES: Final = 20  # of failures in a row every so many-th is logged, beside the first
 log = logging.getLogger(__name__)
 
 
@@ -95,7 +93,7 @@ def local_facts() -> Facts:
 class Agent:
     """One robot's agent: a runner, a session and the connection between them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the parts of an agent
         self,
         endpoint: Endpoint,
         runner: Runner,
@@ -103,6 +101,7 @@ class Agent:
         *,
         robot: str = "",
         pacing: Pacing | None = None,
+        remote: Remote | None = None,
     ) -> None:
         """`robot` names it in logs until the panel does."""
         pacing = pacing or Pacing()
@@ -114,6 +113,7 @@ class Agent:
         self._keepalive = pacing.keepalive_seconds
         self._gate = pacing.gate
         self._session = Session()
+        self._remote = remote or Remote({})
         self.relay = QueueRelay(self._call)
         """What runs ask of work queues."""
         self._ended: Callable[[wire.Finished], None] = lambda _: None
@@ -179,7 +179,7 @@ class Agent:
         """While draining nothing can be replayed later, so events wait for the connection."""
         return self._session.outbox.full or (self._session.draining and self._session.phase is not Phase.LIVE)
 
-    def _call(self, message: wire.Call | wire.Cancel) -> None:
+    def _call(self, message: Model) -> None:
         self._session.call(message)
         self._wake.set()
 
@@ -214,6 +214,7 @@ class Agent:
             return await self._converse(socket, token)
         finally:
             self._session.closed()
+            self._remote.disconnected()
             await self._notify()
             await socket.close()
 
@@ -224,7 +225,9 @@ class Agent:
             os=self._facts.os,
             clock=datetime.now(UTC),  # noqa: TID251  the edge that reads the clock
             runs=self._runner.runs(),
+            streams=self._remote.kinds,
         )
+        self._remote.connected(self._call, self._wake.set)
         loops = []
         try:
             await socket.send(frame_of(self._session.opened(hello)))
@@ -237,7 +240,7 @@ class Agent:
                 return task.result()
         except ConnectionClosed:
             return cause_of_close(socket.close_code), socket.close_reason or ""
-        except ProtocolError as error:
+        except (ProtocolError, StreamViolationError) as error:
             await socket.close(1008, str(error)[:120])
             return Cause.PROTOCOL, str(error)
         finally:
@@ -250,6 +253,9 @@ class Agent:
         while True:
             frame = await socket.recv()
             self._in_contact()
+            if isinstance(frame, bytes):
+                self._remote.arrived(frame)
+                continue
             was = self._session.phase
             for action in self._session.receive(frame):
                 await self._perform(action)
@@ -275,6 +281,9 @@ class Agent:
         while True:
             self._wake.clear()
             due = outbox.due(time.monotonic())
+            if due != 0.0 and (chunk := self._remote.next_frame()) is not None:
+                await socket.send(chunk)  # one at a time: a report that comes meanwhile goes first
+                continue
             if due != 0.0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(due):
@@ -320,6 +329,8 @@ class Agent:
                 self.relay.resume()
             case Answered(answer):
                 self.relay.answered(answer)
+            case Streamed(message):
+                self._remote.control(message)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._guard(work))

@@ -1,7 +1,9 @@
 """One WebSocket to the panel: how it is opened, authenticated and kept, and why it ended."""
 
 import asyncio
+import contextlib
 import logging
+import socket as sockets
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from kuberpa_agent.backoff import Cause, cause_of_status
 OPEN_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 2.0
 MAX_TOKEN_BYTES: Final = 16 * 1024
+UNSENT_BYTES: Final = 128 * 1024
 _MAX_REFUSAL_CHARS: Final = 300
 
 log = logging.getLogger(__name__)
@@ -112,10 +115,20 @@ async def open_socket(endpoint: Endpoint, token: str) -> ClientConnection:
         raise ConnectError(cause_of_status(status), f"HTTP {status}{_said(error)}") from None
     except (WebSocketException, OSError, TimeoutError, EOFError) as error:
         raise ConnectError(Cause.UNREACHABLE, str(error) or type(error).__name__) from None
+    _keep_queue_short(socket)
     if socket.subprotocol != wire.PROTOCOL:
         await socket.close(1002, f"this agent speaks {wire.PROTOCOL}")
         raise ConnectError(Cause.PROTOCOL, f"the server does not speak {wire.PROTOCOL}")
     return socket
+
+
+def _keep_queue_short(socket: ClientConnection) -> None:
+    """Pictures wait here rather than in the kernel, so that a report never stands behind megabytes of them."""
+    option = getattr(sockets, "TCP_NOTSENT_LOWAT", None)
+    tcp = socket.transport.get_extra_info("socket")
+    if option is not None and tcp is not None:
+        with contextlib.suppress(OSError):
+            tcp.setsockopt(sockets.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
 def _said(error: InvalidStatus) -> str:

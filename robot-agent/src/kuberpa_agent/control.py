@@ -39,6 +39,7 @@ class Control:
         self._said: wire.State | None = None
         self.state = RobotState.RUNNING
         self.generation = 0
+        self._controller = ""
 
     def open(self) -> None:
         """Go on as the robot was told last."""
@@ -86,7 +87,12 @@ class Control:
         settled = not running if self.state in ENDING else all(run.is_held for run in running)
         return wire.State(state=self.state, settled=settled, generation=self.generation)
 
+    def taken_over(self, controller: str) -> None:
+        """Let activities know whose hands are on the screen; nobody's: an empty name."""
+        self._controller = controller
+        self._write(self.state)
+
     def _write(self, state: RobotState) -> None:
         self.state = state
-        rundir.write_json(self._path, {"state": state.value})
+        rundir.write_json(self._path, {"state": state.value, "controller": self._controller})
         self._path.chmod(0o644)

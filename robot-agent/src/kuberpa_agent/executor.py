@@ -101,10 +101,10 @@ class Executor:
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         if host is not None:
             host.attach(self._announce, self._events.put_nowait, lambda names: self._follower.wake(*names))
-        self._control = Control(state_dir, self._runs, self._events.put_nowait)
-        self._follower = Follower(
-            state_dir, self._runs, self._starting, self._events.put_nowait, self._platform, self._control.look
-        )
+        self._control = control = Control(state_dir, self._runs, self._events.put_nowait)
+        self.taken_over = control.taken_over
+        events, platform = self._events.put_nowait, self._platform
+        self._follower = Follower(state_dir, self._runs, self._starting, events, platform, control.look)
         self._session = Keeper(state_dir / "session", self._events.put_nowait)
         self._lock_fd: int | None = None
         self._closing = False

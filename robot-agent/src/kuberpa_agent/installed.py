@@ -82,6 +82,7 @@ def _run(place: Home, given: argparse.Namespace) -> int:
         ca_file=endpoint.ca_file,
         secrets_dir=None,
         package_index_dir=None,
+        file_roots=(),
         grace_seconds=GRACE_SECONDS,
         log_level=given.log_level,
     )

@@ -82,7 +82,7 @@ class Outbox:
                 self._of(message).first.append(message)
             case wire.Finished():
                 self._of(message).finished = message
-            case wire.Call() | wire.Cancel():
+            case wire.Call() | wire.Cancel() | wire.StreamCredit() | wire.StreamClose():
                 self._calls.append(message)
             case _:
                 self._general[type(message).__name__] = message

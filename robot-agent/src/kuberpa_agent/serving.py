@@ -4,14 +4,17 @@ import asyncio
 import logging
 import os
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kuberpa import wire
 from kuberpa_agent.agent import Agent, local_facts
 from kuberpa_agent.connection import Endpoint
 from kuberpa_agent.desk import Desk
 from kuberpa_agent.executor import CloseMode, Executor
 from kuberpa_agent.settings import AgentSettings
 from kuberpa_agent.shutdown import Shutdown
+from kuberpa_agent.visits.service import Remote
+from kuberpa_agent.visits.services import Services
 
 if TYPE_CHECKING:
     from kuberpa_agent.host.supervisor import HostWorkers
@@ -32,10 +35,18 @@ async def serve(settings: AgentSettings, endpoint: Endpoint) -> int:
     await executor.open()
     facts = local_facts()
     log.info("started", extra={"version": facts.version, "panel": settings.panel_url, "pid": os.getpid()})
-    agent = Agent(endpoint, executor, facts)
+    services = Services(settings, executor.taken_over, lambda: any(run.running for run in executor.runs()))
+    remote = Remote(services.by_kind())
+    agent = Agent(endpoint, executor, facts, remote=remote)
     desk = Desk(settings.state_dir, executor, agent.relay)
     await desk.open()
-    agent.on_end(desk.note)
+
+    def ended(finished: wire.Finished) -> None:
+        desk.note(finished)
+        services.recorder.note(finished)
+
+    agent.on_end(ended)
+    recording = asyncio.create_task(services.recorder.run())
     work = asyncio.create_task(agent.run())
     asked = asyncio.create_task(shutdown.requested.wait())
     try:
@@ -48,10 +59,15 @@ async def serve(settings: AgentSettings, endpoint: Endpoint) -> int:
         log.info("ended" if delivered else "ended; results that were not delivered stay in the state directory")
         return 0
     finally:
-        for task in (work, asked):
-            task.cancel()
-        await asyncio.gather(work, asked, return_exceptions=True)
-        await desk.close()
+        await _cancel(work, asked, recording)
+        for part in (remote, services, desk):
+            await part.close()
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _host_workers(settings: AgentSettings) -> "HostWorkers | None":

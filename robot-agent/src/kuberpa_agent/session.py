@@ -101,7 +101,14 @@ class Answered:
     answer: wire.Answer
 
 
-Action = Configure | Begin | End | Acknowledge | Forget | Replay | Resume | Answered
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """The panel opens, feeds or closes a stream."""
+
+    message: wire.StreamOpen | wire.StreamCredit | wire.StreamClose
+
+
+Action = Configure | Begin | End | Acknowledge | Forget | Replay | Resume | Answered | Streamed
 
 
 class Session:
@@ -142,7 +149,7 @@ class Session:
 
     # ---- from the panel
 
-    def receive(self, frame: str | bytes) -> tuple[Action, ...]:  # noqa: PLR0911  one return a message
+    def receive(self, frame: str) -> tuple[Action, ...]:  # noqa: PLR0911  one return a message
         """What a frame asks for. Raises ProtocolError, and nothing has changed."""
         message = _parse(frame)
         if isinstance(message, wire.Welcome) is not (self.phase is Phase.GREETING):
@@ -162,6 +169,8 @@ class Session:
                 return self._acked(message)
             case wire.Answer():
                 return (Answered(message),)
+            case wire.StreamOpen() | wire.StreamCredit() | wire.StreamClose():
+                return (Streamed(message),)
         raise ProtocolError(f"{message.type} is not for agents")
 
     def _welcomed(self, message: wire.Welcome) -> tuple[Action, ...]:
@@ -250,8 +259,8 @@ class Session:
             case _:
                 self._put(event)
 
-    def call(self, message: wire.Call | wire.Cancel) -> None:
-        """Queue a call, if there is a connection; Resume brings those that are left."""
+    def call(self, message: Model) -> None:
+        """Queue a call or what concerns a stream, if there is a connection; Resume brings calls that are left."""
         self._put(message)
 
     def _offer_lines(self, event: wire.Output) -> None:
@@ -272,9 +281,7 @@ class Session:
             self.outbox.put(message)
 
 
-def _parse(frame: str | bytes) -> wire.FromPanel:
-    if isinstance(frame, bytes):
-        raise ProtocolError("binary frames are not part of the protocol")
+def _parse(frame: str) -> wire.FromPanel:
     try:
         message: wire.FromPanel = wire.FROM_PANEL.validate_json(frame)
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """What the environment tells the agent. One table, VARIABLES, is both the parser's and the help text's source."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -44,6 +45,7 @@ class AgentSettings:
     ca_file: Path | None
     secrets_dir: Path | None
     package_index_dir: Path | None
+    file_roots: tuple[Path, ...]
     grace_seconds: float
     log_level: str
     host: Supervised | None = None
@@ -90,6 +92,13 @@ def _supervised(text: str) -> Supervised | None:
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
+def _folders(text: str) -> tuple[Path, ...]:
+    folders = tuple(Path(each) for each in text.split(os.pathsep) if each)
+    if wrong := next((each for each in folders if not each.is_absolute()), None):
+        raise ValueError(f"must be absolute folders separated by {os.pathsep!r}, not {str(wrong)!r}")
+    return folders
+
+
 VARIABLES: Final = (
     Variable(
         "KUBERPA_PANEL_URL",
@@ -129,6 +138,14 @@ VARIABLES: Final = (
         "package_index_dir",
         "folder with files `username` and `password` of the private package index; empty: none",
         _optional_path,
+        "",
+    ),
+    Variable(
+        "KUBERPA_FILE_ROOTS",
+        "file_roots",
+        "folders whose files people may list, fetch and put through the panel, as PATH has them; empty: the user's "
+        "home and the folder of temporary files. What identifies the agent, its state and credentials never is",
+        _folders,
         "",
     ),
     Variable(

@@ -258,7 +258,6 @@ def test_a_kill_that_meets_a_start_under_way_makes_it_killed() -> None:
 @pytest.mark.parametrize(
     ("frame", "named"),
     [
-        (b"\x00\x01", "binary"),
         ("not json", "frame"),
         ("[]", "frame"),
         ('{"type": "reboot"}', "reboot"),
@@ -269,7 +268,7 @@ def test_a_kill_that_meets_a_start_under_way_makes_it_killed() -> None:
         (welcome(), "unexpected welcome"),
     ],
 )
-def test_a_frame_that_is_not_for_an_agent_is_refused_naming_what_is_wrong(frame: str | bytes, named: str) -> None:
+def test_a_frame_that_is_not_for_an_agent_is_refused_naming_what_is_wrong(frame: str, named: str) -> None:
     session = live()
     with pytest.raises(ProtocolError, match=named):
         session.receive(frame)

@@ -21,6 +21,10 @@ UNGUARDED = {
     "/healthz": "a probe, says nothing but that the process lives",
     "/readyz": "a probe, says what is missing",
     "/metrics": "counters without names of users or objects",
+    "/replica/v1/stream": "other replicas, who prove by a signed ticket what they may",
+    "/api/v1/robots/{namespace}/{name}/terminal": "remote.sockets asks for create robots/terminal before it accepts",
+    "/api/v1/robots/{namespace}/{name}/screen": "remote.sockets asks for get robots/session before it accepts",
+    "/api/v1/thumbnails": "a viewer's socket: get robots/session is asked for robot by robot",
     wire.PATH: "agents, who prove their identity there by a token of their pod",
 }
 

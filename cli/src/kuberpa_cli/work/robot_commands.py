@@ -6,6 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from kuberpa.robot_orders import RobotAction
+from kuberpa_cli.remote import commands as remote
 from kuberpa_cli.work.arguments import check_name, parse_duration, parse_selector, robot_name
 from kuberpa_cli.work.connection import connect, default_namespace
 from kuberpa_cli.work.edge import finish
@@ -39,6 +40,7 @@ Timeout = Annotated[str, typer.Option("--timeout", metavar="TIME", help="How lon
 
 def register(app: typer.Typer) -> None:
     """Add the group to the application."""
+    remote.register(robots)
     app.add_typer(robots, rich_help_panel="Robots")
 
 

@@ -1,7 +1,7 @@
 """One agent's WebSocket: a reader, a writer and a dispatcher, each its own task, all with bounded buffers.
 
 reader      frame → rate limit → message → archive or report; waits when the agent sends too fast
-writer      a bounded queue of messages; an agent that does not read is closed
+writer      a bounded queue of messages, and frames of streams; an agent that does not read is closed
 dispatcher  changes of the robot and its items → Start, Stop, Kill, Configure
 """
 
@@ -12,13 +12,13 @@ import hashlib
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from kuberpa import wire
 from kuberpa.failpoints import Failpoint, reach
@@ -26,23 +26,24 @@ from kuberpa.lifecycle import Outcome, Report
 from kuberpa.model import Model
 from kuberpa.reasons import Reason
 from kuberpa.robot import AgentControl, Robot, RobotState
+from kuberpa.streams import StreamViolationError
 from kuberpa_panel import clock, metrics
 from kuberpa_panel.agents.calls import Calls
-from kuberpa_panel.agents.frames import FrameError, encoded, parse
+from kuberpa_panel.agents.frames import FrameError, parse, shorten
 from kuberpa_panel.agents.identity import Identity, is_pod_of
 from kuberpa_panel.agents.ingest import Source
 from kuberpa_panel.agents.limits import TokenBucket
 from kuberpa_panel.agents.messages import settings_of, start_of
+from kuberpa_panel.agents.plane import Plane
 from kuberpa_panel.agents.records import clean, opened
-from kuberpa_panel.agents.reports import Reporter, Reports
-from kuberpa_panel.agents.robot_calls import RobotCalls
+from kuberpa_panel.agents.reports import Reporter
 from kuberpa_panel.agents.status import AgentStatusWriter, session_seen
+from kuberpa_panel.agents.streams import AgentStreams
+from kuberpa_panel.agents.writer import BrokenConnectionError, Writer
 from kuberpa_panel.core import dispatch
 from kuberpa_panel.core.dispatch import Baseline, Held, Hold, Key
 from kuberpa_panel.core.reports import belongs
 from kuberpa_panel.database.store import DefinitionsKnown, Lines, Opened, ProgressMade, StoredLine
-from kuberpa_panel.queues.interface import Queues
-from kuberpa_panel.watch import WatchCache
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +52,10 @@ BYTES_BURST: Final = 16 * 1024 * 1024
 MESSAGES_PER_SECOND: Final = 1000.0
 MESSAGES_BURST: Final = 4000.0
 NEWS_PER_SECOND: Final = 1.0
-NEWS_BURST: Final = 30.0
-"""Definitions and Packages: a healthy agent sends a handful in its life."""
-OUTGOING_MAX: Final = 2000
+NEWS_BURST: Final = 30.0  # definitions and packages: a healthy agent sends a handful in its life
 REPORTS_MAX: Final = 64
 HELD_MAX: Final = 1024
+ABNORMAL: Final = 1006
 POLICY_VIOLATION: Final = 1008
 INTERNAL_ERROR: Final = 1011
 TRY_AGAIN_LATER: Final = 1013
@@ -70,20 +70,6 @@ class Close(Exception):  # noqa: N818  it ends a connection, which is no error
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
         self.code, self.reason = code, reason
-
-
-@dataclass(frozen=True, slots=True)
-class Plane:
-    """What connections share."""
-
-    cache: WatchCache
-    reports: Reports
-    server: str
-    lost_after_seconds: float
-    holder: Callable[[str, int], Awaitable[str | None]]
-    """Who held an attempt, as the archive knows it."""
-    queues: Queues
-    robot_calls: RobotCalls
 
 
 class Connection:
@@ -102,7 +88,9 @@ class Connection:
         self.identity, self.status = identity, status
         self._plane, self._websocket, self._source, self._baseline = plane, websocket, source, baseline
         self._clock_offset = clock.now() - hello.clock
-        self._outgoing: asyncio.Queue[Model] = asyncio.Queue(OUTGOING_MAX)
+        self._writer = Writer(websocket, self._sent, partial(self.close, TRY_AGAIN_LATER))
+        self.offer = self._writer.offer
+        self.streams = AgentStreams(hello, self.offer, self._writer.frames_wait)
         self._closing: asyncio.Future[Close] = asyncio.get_running_loop().create_future()
         self._changed = asyncio.Event()
         self._held: OrderedDict[Key, Held] = OrderedDict(
@@ -143,19 +131,11 @@ class Connection:
         self._gone |= uids & self.held
         self._changed.set()
 
-    def offer(self, message: Model) -> None:
-        """Queue a message; an agent that does not read is closed."""
-        try:
-            self._outgoing.put_nowait(message)
-        except asyncio.QueueFull:
-            self.close(TRY_AGAIN_LATER, f"{OUTGOING_MAX} messages wait: the agent does not read")
-
     async def run(self) -> Close:
         """Serve the agent until either side ends it. Returns why."""
-        tasks: set[asyncio.Task[None]] = {
-            asyncio.create_task(work, name=f"{name} {self.identity}")
-            for name, work in (("read", self._read()), ("write", self._write()), ("dispatch", self._dispatch()))
-        }
+        write = self._writer.run(self.streams.next_frame)
+        works = {"read": self._read(), "write": write, "dispatch": self._dispatch()}
+        tasks = {asyncio.create_task(work, name=f"{name} {self.identity}") for name, work in works.items()}
         expiry = asyncio.get_running_loop().call_later(
             max(0.0, (self.identity.expires_at - clock.now()).total_seconds()),
             self.close,
@@ -171,12 +151,19 @@ class Connection:
             return Close(INTERNAL_ERROR, "")
         except Close as end:
             return end
+        except BrokenConnectionError:
+            return Close(ABNORMAL, "the connection broke")
         finally:
             expiry.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self.streams.close("the robot's agent lost its connection to the panel")
             await self._calls.close()
+
+    def collect_recordings(self) -> None:
+        """Fetch what the agent has set aside of attempts that failed."""
+        self._plane.recordings.collect(self.identity, self.streams, lambda at: self._corrected(at, clock.now()))
 
     # ---- from the agent
 
@@ -185,14 +172,26 @@ class Connection:
             frame = await self._websocket.receive()
             if frame["type"] == "websocket.disconnect":
                 raise Close(frame.get("code") or 1005, "the agent closed the connection")
-            await self._messages.wait()
-            await self._bytes.wait(len(frame.get("text") or frame.get("bytes") or ""))
             try:
+                if (data := frame.get("bytes")) is not None:
+                    await self._data(data)
+                    continue
+                await self._messages.wait()
+                await self._bytes.wait(len(frame.get("text") or ""))
                 message = parse(frame)
-            except FrameError as error:
-                raise Close(POLICY_VIOLATION, str(error)) from None
-            metrics.MESSAGES.labels(message.type).inc()
-            await self._handle(message)
+                metrics.MESSAGES.labels(message.type).inc()
+                if isinstance(message, wire.StreamCredit | wire.StreamClose):
+                    self.streams.control(message)
+                else:
+                    await self._handle(message)
+            except (FrameError, StreamViolationError) as error:
+                raise Close(POLICY_VIOLATION, shorten(str(error))) from None
+
+    async def _data(self, data: bytes) -> None:
+        """What streams carry is limited by their credit; what belongs to none by the rate of everything else."""
+        if not self.streams.arrived(data):
+            await self._messages.wait()
+            await self._bytes.wait(len(data))
 
     async def _handle(self, message: wire.FromAgent) -> None:
         match message:
@@ -260,6 +259,8 @@ class Connection:
             case wire.Finished():
                 self._hold(key, Hold.OVER)
                 await self._report(self._plane.reports.finished, message)
+                if message.outcome is Outcome.FAILED:
+                    self.collect_recordings()
 
     async def _report(self, apply: Callable[[Reporter, M], asyncio.Task[None] | None], message: M) -> None:
         await self._reports_left.acquire()
@@ -304,19 +305,13 @@ class Connection:
 
     # ---- to the agent
 
-    async def _write(self) -> None:
-        while True:
-            message = await self._outgoing.get()
-            try:
-                await self._websocket.send_text(encoded(message))
-            except (WebSocketDisconnect, RuntimeError, OSError) as error:
-                raise Close(1006, "the connection broke") from error
-            if isinstance(message, wire.Answer):
-                self._calls.sent(message.id)
-            elif isinstance(message, wire.Start):
-                reach(Failpoint.START_AFTER)
-            elif isinstance(message, wire.Stop | wire.Kill):
-                reach(Failpoint.STOP_AFTER)
+    def _sent(self, message: Model) -> None:
+        if isinstance(message, wire.Answer):
+            self._calls.sent(message.id)
+        elif isinstance(message, wire.Start):
+            reach(Failpoint.START_AFTER)
+        elif isinstance(message, wire.Stop | wire.Kill):
+            reach(Failpoint.STOP_AFTER)
 
     async def _dispatch(self) -> None:
         self._changed.set()

@@ -14,12 +14,13 @@ from kuberpa.activity import ON_ROBOT_PHASES, ActivityItem
 from kuberpa.client import ACTIVITY_ITEMS, ApiError, Cluster
 from kuberpa.robot import AgentStatus
 from kuberpa_panel import clock, metrics
-from kuberpa_panel.agents.connection import POLICY_VIOLATION, TRY_AGAIN_LATER, Close, Connection, Plane
+from kuberpa_panel.agents.connection import POLICY_VIOLATION, TRY_AGAIN_LATER, Close, Connection
 from kuberpa_panel.agents.frames import FrameError, parse, shorten
 from kuberpa_panel.agents.hub import Hub
 from kuberpa_panel.agents.identity import DeniedError, Identifier, Identity
 from kuberpa_panel.agents.ingest import Ingest
 from kuberpa_panel.agents.limits import TokenBucket
+from kuberpa_panel.agents.plane import Plane
 from kuberpa_panel.agents.status import AgentStatusWriter, SupersededError, claim
 from kuberpa_panel.core.dispatch import Baseline
 
@@ -99,6 +100,7 @@ class AgentEndpoint:
         self._hub.add(connection)
         connection.gone(absent)
         connection.welcome(robot)
+        connection.collect_recordings()
         log.info(
             "agent of %s connected, version %s, clock off by %.1f s",
             identity,

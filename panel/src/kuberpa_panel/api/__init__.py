@@ -5,7 +5,19 @@ from kuberpa_panel.api.fleets import router as fleet_routes
 from kuberpa_panel.api.gsettings import router as gsettings_routes
 from kuberpa_panel.api.queues import direct as queue_calls
 from kuberpa_panel.api.queues import router as queues
+from kuberpa_panel.api.recordings import router as recording_routes
+from kuberpa_panel.api.remote import router as remote_routes
 from kuberpa_panel.api.routes import router
 from kuberpa_panel.api.schedule_routes import router as schedule_router
 
-__all__ = ["enrolment_routes", "fleet_routes", "gsettings_routes", "queue_calls", "queues", "router", "schedule_router"]
+__all__ = [
+    "enrolment_routes",
+    "fleet_routes",
+    "gsettings_routes",
+    "queue_calls",
+    "queues",
+    "recording_routes",
+    "remote_routes",
+    "router",
+    "schedule_router",
+]

@@ -42,18 +42,18 @@ class Scope:
         return [each for each in objects if self.includes(each.metadata.namespace)]
 
 
-async def allows(access: Access, user: User, right: Right) -> bool:
+async def allows(access: Access, user: User, right: Right, *, fresh: bool = False) -> bool:
     """Whether the user has the right. Raises UnavailableProblem when the API server cannot say."""
     resource, _, subresource = right.resource.partition("/")
     try:
-        return await access.authorize(user, right.verb, resource, subresource, right.namespace, right.name)
+        return await access.authorize(user, right.verb, resource, subresource, right.namespace, right.name, fresh=fresh)
     except ApiError as error:
         raise from_api_error(error) from error
 
 
-async def require(access: Access, user: User, right: Right) -> None:
+async def require(access: Access, user: User, right: Right, *, fresh: bool = False) -> None:
     """Raises ForbiddenProblem naming the right and who grants it."""
-    if not await allows(access, user, right):
+    if not await allows(access, user, right, fresh=fresh):
         raise forbidden(right)
 
 

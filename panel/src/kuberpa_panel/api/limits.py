@@ -1,5 +1,6 @@
 """A limit on request bodies, before anything reads them."""
 
+import re
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,6 +10,11 @@ from kuberpa_panel.api.problems import Problem
 
 MAX_BODY_BYTES: Final = 4 * MAX_INPUT_BYTES
 """An input of the largest size still fits when a form's encoding triples it; then its own limit explains itself."""
+
+
+MAX_FILE_BYTES: Final = 2 * 1024**3
+"""Of a file that is put on a robot: it passes through in small parts."""
+_FILE: Final = re.compile(r"^/api/v1/robots/[^/]+/[^/]+/files/content$")
 
 
 class TooLargeProblem(Problem):
@@ -28,17 +34,21 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        taken = 0
+        taken, limit = 0, _limit(scope)
 
         async def limited() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > MAX_BODY_BYTES:
+            if taken > limit:
                 raise TooLargeProblem(
-                    f"The request is larger than {MAX_BODY_BYTES:,} bytes; "
+                    f"The request is larger than {limit:,} bytes; "
                     f"spec.input of an activity may have at most {MAX_INPUT_BYTES:,} bytes of JSON."
                 )
             return message
 
         await self.app(scope, limited, send)
+
+
+def _limit(scope: Scope) -> int:
+    return MAX_FILE_BYTES if scope["method"] == "PUT" and _FILE.match(scope["path"]) else MAX_BODY_BYTES

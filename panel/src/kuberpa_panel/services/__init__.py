@@ -10,6 +10,10 @@
     services.queues      Queues         items of work queues; asks for rights itself
     services.gsettings   GSettingsService  the tree as a user may see it, settings, storage; changes for a user
     services.holds       Holds          pause and resume work queues on behalf of a user
+    services.audit       Audit          who did what on a robot from afar
+    services.broker      Broker         streams to robots: screens, terminals, files
+    services.recordings  Recordings     the screen before an attempt failed
+    services.thumbnails  Thumbnails     small pictures of robots' screens, one stream a robot
 
 None of these functions checks rights but `Access` and `Queues`: the caller asks `access.authorize` first.
 Errors: kuberpa.client.ApiError and its kinds from the API server, with its message;
@@ -23,8 +27,12 @@ from kuberpa.client import Cluster
 from kuberpa_panel.database.notifications import Notifications
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.queues.interface import Queues
+from kuberpa_panel.remote.broker import Broker
+from kuberpa_panel.remote.recordings import Recordings
+from kuberpa_panel.remote.thumbnails import Thumbnails
 from kuberpa_panel.services.access import Access
 from kuberpa_panel.services.activities import Activities
+from kuberpa_panel.services.audit import Audit
 from kuberpa_panel.services.catalog import Catalog
 from kuberpa_panel.services.history import History
 from kuberpa_panel.services.holds import Holds
@@ -51,6 +59,10 @@ class Services:
     queues: Queues
     holds: Holds
     gsettings: "GSettingsService"
+    audit: Audit
+    broker: Broker
+    thumbnails: Thumbnails
+    recordings: Recordings
     cache: WatchCache
     """For live pages: `with services.cache.subscribe() as changes: async for batch in changes: …`."""
     database: Database
@@ -65,6 +77,8 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
     notifications: Notifications,
     queues: Queues,
     gsettings: "GSettingsService",
+    broker: Broker,
+    recordings: Recordings,
 ) -> Services:
     """Services over these parts."""
     return Services(
@@ -78,6 +92,10 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
         queues=queues,
         holds=Holds(cluster),
         gsettings=gsettings,
+        audit=Audit(database),
+        broker=broker,
+        thumbnails=Thumbnails(broker),
+        recordings=recordings,
         cache=cache,
         database=database,
     )

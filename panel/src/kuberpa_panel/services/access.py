@@ -61,8 +61,11 @@ class Access:
         name: str = "",
         *,
         group: str = GROUP,
+        fresh: bool = False,
     ) -> bool:
         """Whether Kubernetes' RBAC lets this user do it. An empty namespace means all namespaces.
+
+        `fresh` asks again even if the answer is known.
 
         E.g. authorize(user, "create", "robots", "run", "prod", "invoices"). Raises ApiError when it cannot be asked.
         """
@@ -70,14 +73,8 @@ class Access:
         key = (user.name, user.uid, user.groups, extra, group, resource, subresource, verb, namespace, name)
 
         async def ask() -> bool:
-            attributes = {
-                "group": group,
-                "resource": resource,
-                "subresource": subresource,
-                "verb": verb,
-                "namespace": namespace,
-                "name": name,
-            }
+            place = {"namespace": namespace, "name": name}
+            attributes = {"group": group, "resource": resource, "subresource": subresource, "verb": verb} | place
             spec = {
                 "user": user.name,
                 "uid": user.uid,
@@ -88,20 +85,20 @@ class Access:
             body = await self._cluster.create(SUBJECT_ACCESS_REVIEWS, None, {"spec": spec})
             return bool(body.get("status", {}).get("allowed"))
 
-        return await self._cached(key, ask)
+        return await self._cached(key, ask, fresh=fresh)
 
-    async def _cached(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _cached(self, key: Hashable, ask: Callable[[], Awaitable[T]], *, fresh: bool = False) -> T:
         now = asyncio.get_running_loop().time()
         known = self._known.get(key)
-        if known is not None and now - known[0] < CACHE_SECONDS:
+        if not fresh and known is not None and now - known[0] < CACHE_SECONDS:
             answer: T = known[1]
             return answer
-        fresh = await ask()
-        self._known[key] = (now, fresh)
+        found = await ask()
+        self._known[key] = (now, found)
         self._known.move_to_end(key)
         while len(self._known) > CACHE_SIZE:
             self._known.popitem(last=False)
-        return fresh
+        return found
 
 
 async def review(cluster: Cluster, token: str, audience: str | None) -> dict[str, Any]:

@@ -50,6 +50,8 @@ def mount(app: FastAPI) -> None:
     ):
         app.include_router(module.router)
     app.include_router(api.enrolment_routes)  # before the actions of robots, one of which its path would be
+    app.include_router(api.recording_routes)
+    app.include_router(api.remote_routes)
     app.include_router(api.router)
     app.include_router(api.schedule_router)
     app.include_router(api.queues)

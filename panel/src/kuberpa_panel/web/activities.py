@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from kuberpa.activity import ActivityPhase, DesiredState
 from kuberpa_panel.api import actions, browse, output
 from kuberpa_panel.api.access import Scope, allows
-from kuberpa_panel.api.activities import ActivityQuery
+from kuberpa_panel.api.activities import ActivityQuery, ActivityRow
 from kuberpa_panel.api.browse import Found
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import Allowed, MayStop, Visible, guarded, may_stop
@@ -137,7 +137,13 @@ async def _detail(context: Context, viewer: Viewer, found: Found) -> dict[str, A
         "may_read": await _may_read(context, viewer, found),
         "may_stop": bool(found.item and not row.is_final and await may_stop(context, viewer, found.item)),
         "may_run": await allows(access, user, Right("create", "activityitems", row.namespace)),
+        "recording_token": found.token if row.phase == "Failed" and await _may_watch(context, viewer, row) else 0,
     }
+
+
+async def _may_watch(context: Context, viewer: Viewer, row: ActivityRow) -> bool:
+    right = Right("get", "activityitems/recording", row.namespace, row.name)
+    return await allows(context.services.access, viewer.user, right)
 
 
 async def _may_read(context: Context, viewer: Viewer, found: Found) -> bool:

@@ -1,3 +1,4 @@
+import asyncio
 from typing import Annotated, Any, Final, Literal
 
 import yaml
@@ -5,18 +6,19 @@ from fastapi import APIRouter, Form, Query
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from kuberpa.definition_rights import DEFINITION_RIGHTS
 from kuberpa.names import API_VERSION
 from kuberpa.robot import Robot
 from kuberpa.robot_orders import RobotAction
 from kuberpa.wire import Definition
-from kuberpa_panel.api import orders, robots
+from kuberpa_panel.api import actions, orders, robots
 from kuberpa_panel.api.access import Scope, allows
 from kuberpa_panel.api.activities import ActivityQuery
 from kuberpa_panel.api.browse import list_activities
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import Allowed, MayControl, SignedIn, Visible, guarded, may_control
 from kuberpa_panel.api.orders import ManyRobots, RobotOrder
-from kuberpa_panel.api.problems import Right
+from kuberpa_panel.api.problems import Right, forbidden
 from kuberpa_panel.api.robots import RobotQuery
 from kuberpa_panel.api.routes import find_robot
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
@@ -27,7 +29,23 @@ from kuberpa_panel.web.render import common, fragment, page
 router = APIRouter(include_in_schema=False)
 LIST: Final = Visible("list", "robots")
 GET: Final = Allowed("get", "robots")
-Tab = Literal["activities", "definitions", "packages", "yaml"]
+WALL: Final = 60
+"""Screens on one page."""
+Tab = Literal["activities", "screen", "terminal", "files", "processes", "definitions", "packages", "audit", "yaml"]
+HOST_ACTIONS: Final = ("session.lock", "session.logoff", "host.restart")
+REMOTE: Final = {
+    "screen": ("get", "robots/session"),
+    "control": ("create", "robots/control"),
+    "terminal": ("create", "robots/terminal"),
+    "files": ("get", "robots/files"),
+    "write": ("create", "robots/files"),
+    "delete": ("delete", "robots/files"),
+    "processes": ("get", "robots/processes"),
+    "kill": ("delete", "robots/processes"),
+    "audit": ("get", "robots/audit"),
+    **{each: ("create", f"robots/{DEFINITION_RIGHTS[each]}") for each in HOST_ACTIONS},
+}
+"""What may be done on a robot from afar: tabs and buttons by the right that each takes."""
 COLUMNS: Final = (
     ("name", "Name"),
     ("state", "State"),
@@ -86,6 +104,18 @@ def _list(context: Context, scope: Scope, query: RobotQuery) -> dict[str, Any]:
     }
 
 
+@router.get("/robots/screens")
+async def show_screens(
+    request: Request,
+    query: Annotated[RobotQuery, Query()],
+    viewer: CurrentViewer,
+    scope: Annotated[Scope, guarded(LIST)],
+) -> Response:
+    """Small live pictures of the robots' screens."""
+    query = query.model_copy(update={"size": min(query.size, WALL)})
+    return await page(request, viewer, "robots/screens.html", query=query, **_list(context_of(request), scope, query))
+
+
 @router.get("/robots/{namespace}/{name}")
 async def show_robot(
     request: Request, namespace: str, name: str, viewer: Annotated[Viewer, guarded(GET)], tab: Tab = "activities"
@@ -139,6 +169,20 @@ async def order_robots(
     return await page(request, viewer, "robots/ordered.html", wanted=wanted, undo=undo, **values)
 
 
+@router.post("/robots/{namespace}/{name}/host/{definition}")
+async def run_on_host(
+    request: Request,
+    namespace: str,
+    name: str,
+    definition: Literal["session.lock", "session.logoff", "host.restart"],
+    viewer: Annotated[Viewer, guarded(SignedIn("actions.run checks the robot and what the definition takes"))],
+) -> Response:
+    """Lock, log off, restart: an activity like any other, which waits for its turn and says what became of it."""
+    spec = {"robotRef": {"name": name}, "def": definition}
+    item = await actions.run(context_of(request), viewer, namespace, spec)
+    return RedirectResponse(f"/activities/{namespace}/{item.metadata.name}", 303)
+
+
 @router.post("/robots/{namespace}/{name}/{action}")
 async def order_robot(  # noqa: PLR0913, PLR0917  the parts of one form
     request: Request,
@@ -170,6 +214,13 @@ async def _detail(request: Request, viewer: Viewer, robot: Robot, tab: Tab) -> d
         "may_control": await may_control(context, viewer, meta.namespace, meta.name),
         "show_robot": False,
     }
+    values["may"] = await remote_rights(context, viewer, meta.namespace, meta.name)
+    known = robot.status.agent.definitions if robot.status.agent else ()
+    values["host_actions"] = [each for each in HOST_ACTIONS if may_run and each in known and values["may"][each]]
+    if tab in values["may"] and not values["may"][tab]:
+        raise forbidden(Right(*REMOTE[tab], meta.namespace, meta.name))
+    if tab == "audit":
+        values["deeds"] = await context.services.audit.of_robot(meta.namespace, meta.name)
     if tab == "activities":
         may_list = await allows(access, user, Right("list", "activityitems", meta.namespace))
         scope = Scope(namespaces=frozenset({meta.namespace}) if may_list else frozenset())
@@ -180,6 +231,14 @@ async def _detail(request: Request, viewer: Viewer, robot: Robot, tab: Tab) -> d
     if tab == "yaml":
         values["yaml"] = as_yaml(robot)
     return values
+
+
+async def remote_rights(context: Context, viewer: Viewer, namespace: str, name: str) -> dict[str, bool]:
+    """What the viewer may do on a robot from afar, by REMOTE's names."""
+    access, user = context.services.access, viewer.user
+    rights = [Right(verb, resource, namespace, name) for verb, resource in REMOTE.values()]
+    answers = await asyncio.gather(*(allows(access, user, right) for right in rights))
+    return dict(zip(REMOTE, answers, strict=True))
 
 
 async def definitions_of(context: Context, robot: Robot) -> tuple[Definition, ...]:

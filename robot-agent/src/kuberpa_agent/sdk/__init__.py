@@ -27,7 +27,15 @@ from kuberpa_agent.sdk.errors import (
 from kuberpa_agent.sdk.items import Item
 from kuberpa_agent.sdk.queues import Queue, queue
 from kuberpa_agent.sdk.registry import activity
-from kuberpa_agent.sdk.running import StopRequestedError, checkpoint, log, progress, should_stop, wait_for_stop
+from kuberpa_agent.sdk.running import (
+    StopRequestedError,
+    checkpoint,
+    controller,
+    log,
+    progress,
+    should_stop,
+    wait_for_stop,
+)
 from kuberpa_agent.sdk.storage import StorageConflictError, StorageInvalidError, gsettings
 
 __all__ = [
@@ -49,6 +57,7 @@ __all__ = [
     "StorageInvalidError",
     "activity",
     "checkpoint",
+    "controller",
     "credential",
     "gsettings",
     "log",

@@ -10,7 +10,10 @@ from typing import Any, Final
 RUN_VARIABLE: Final = "KUBERPA_RUN"
 STOP_FILE_VARIABLE: Final = "KUBERPA_STOP_FILE"
 ROBOT_STATE_VARIABLE: Final = "KUBERPA_ROBOT_STATE_FILE"
-"""Path of a JSON file whose `state` is Running, Paused, Stopping or Killing: what the robot was told."""
+"""Path of a JSON file whose `state` is Running, Paused, Stopping or Killing: what the robot was told.
+
+Its `controller` is the person who has the screen's keyboard and mouse.
+"""
 HELD_FILE_VARIABLE: Final = "KUBERPA_HELD_FILE"
 """Path of a file that a program creates to say that it has paused, and removes when it goes on."""
 ROBOT_STATE_FILE: Final = "robot-state.json"
@@ -60,6 +63,18 @@ def robot_state() -> str:
         return str(json.loads(Path(path).read_bytes())["state"])
     except (OSError, ValueError, KeyError, TypeError):
         return "Running"
+
+
+def controller() -> str:
+    """The person who has the keyboard and the mouse of the robot's screen at the moment; empty: nobody.
+
+    What an activity does with the screen may then be in that person's way, and the other way round.
+    """
+    path = os.environ.get(ROBOT_STATE_VARIABLE)
+    try:
+        return str(json.loads(Path(path).read_bytes()).get("controller", "")) if path else ""
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def checkpoint() -> None:

@@ -1,0 +1,1 @@
+"""People at robots' screens, terminals, files and processes, on whichever replica each of the two is connected."""
