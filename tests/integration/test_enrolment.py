@@ -14,9 +14,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.support.cluster import Cluster
-from tests.support.office import Office, opened
+from tests.support.cluster import REPOSITORY, Cluster
+from tests.support.office import Office, marked, opened
 from tests.support.waiting import eventually
+from uv import find_uv_bin
 
 pytestmark = pytest.mark.timeout(300)
 ROBOT = "desk"
@@ -198,3 +199,57 @@ async def test_credentials_that_prove_nothing_are_refused(office: Office) -> Non
             with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
                 await http.ws_connect(url, protocols=("kuberpa.v1",), headers={"Authorization": f"Bearer {token}"})
             assert caught.value.status == status_
+
+
+def wheels(folder: Path) -> Path:
+    """Two newer versions of the agent: one that works, and one whose doctor finds something."""
+    found = folder / "wheels"
+    for version, change in {
+        "9.0.0": "",
+        "9.1.0": "\n\nCHECKS = (lambda _: Finding('rot', ok=False, message='rotten'),)\n",
+    }.items():
+        source = folder / version
+        for member in ("crds", "robot-agent"):
+            shutil.copytree(
+                REPOSITORY / member, source / member, ignore=shutil.ignore_patterns("__pycache__", "*.yaml")
+            )
+        project = source / "robot-agent" / "pyproject.toml"
+        text = project.read_text().replace('version = "0.1.0"', f'version = "{version}"')
+        project.write_text(text.partition("[tool.uv.sources]")[0])
+        with (source / "robot-agent" / "src" / "kuberpa_agent" / "doctor.py").open("a") as file:
+            file.write(change)
+        for member in ("crds", "robot-agent"):
+            build = [find_uv_bin(), "build", "--quiet", "--wheel", "--out-dir", str(found), str(source / member)]
+            subprocess.run(build, check=True, cwd=source, timeout=120)
+    return found
+
+
+def test_an_agent_is_upgraded_in_place_and_a_version_that_is_ill_is_not_taken(
+    office: Office, robot: str, home: Path
+) -> None:
+    assert agent(home, *invited(office, robot)).returncode == 0
+    found = wheels(home.parent)
+    release = home.parent / "release"
+    service = subprocess.Popen([sys.executable, "-m", "kuberpa_agent", "service", "run", "--home", str(home)])
+    try:
+        phase_is(office, robot, "Idle")
+        office.item("lasting", f"echo begun; while ! test -e {release}; do sleep 0.1; done; echo done", robot)
+        office.phase("lasting", "Running")
+        taken = agent(home, "upgrade", "kuberpa-agent==9.0.0", "--find-links", str(found))
+        assert taken.returncode == 0, taken.stderr
+        eventually(lambda: status(office, robot)["agent"]["version"] == "9.0.0", "the new version is connected")
+        refused = agent(home, "upgrade", "kuberpa-agent==9.1.0", "--find-links", str(found))
+        assert refused.returncode == 1
+        assert "WRONG rot: rotten" in refused.stderr
+        missing = agent(home, "upgrade", "kuberpa-agent==9.2.0", "--find-links", str(found))
+        assert "cannot be installed" in missing.stderr
+        assert status(office, robot)["agent"]["version"] == "9.0.0"
+        assert len(list((home / "versions").iterdir())) == 1
+        # what ran when the agent was replaced went on, and its output is whole
+        release.touch()
+        assert office.ended("lasting")["phase"] == "Succeeded"
+        assert office.panel_log("lasting", "stdout") == "begun\ndone\n"
+    finally:
+        service.terminate()
+        service.wait(90)
+    eventually(lambda: not marked(str(home)), "nothing of it is left")

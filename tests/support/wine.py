@@ -41,11 +41,18 @@ class Windows:
 
     prefix: Path
     python: Path
+    display: str = ""
+    """The X display of its desktop, for as long as its wine server lives; empty: it has none."""
 
     def environment(self, **more: str) -> dict[str, str]:
         """For programs under wine; those of this process that are kuberpa's or Python's stay out."""
-        kept = {n: v for n, v in os.environ.items() if not n.startswith(("KUBERPA_", "PYTHON", "VIRTUAL_ENV", "WINE"))}
-        return {**kept, **_ENVIRONMENT, "WINEPREFIX": str(self.prefix), **more}
+        kept = {
+            n: v
+            for n, v in os.environ.items()
+            if not n.startswith(("KUBERPA_", "PYTHON", "VIRTUAL_ENV", "WINE", "DISPLAY"))
+        }
+        screen = {"DISPLAY": self.display} if self.display else {}
+        return {**kept, **_ENVIRONMENT, **screen, "WINEPREFIX": str(self.prefix), **more}
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of a Python program. Its output must go to a pipe: Python dies of a file of Linux."""
@@ -71,12 +78,16 @@ def path(local: Path) -> str:
 
 
 @contextmanager
-def installed(folder: Path) -> Iterator[Windows]:
-    """A Windows whose Python has this checkout's agent installed. Its wine server stays warm for the block."""
+def installed(folder: Path, display: str = "") -> Iterator[Windows]:
+    """A Windows of its own whose Python has this checkout's agent installed, warm for the block."""
     windows = prepared()
-    own = Windows(windows.prefix, folder / "python" / "python.exe")
-    # Links: the tree is large, and only the agent is added to it.
+    own = Windows(folder / "prefix", folder / "python" / "python.exe", display)
+    # Links: both trees are large, and hardly anything in them changes. The registry is written again and again.
     shutil.copytree(windows.python.parent, own.python.parent, copy_function=_link)
+    shutil.copytree(windows.prefix, own.prefix, copy_function=_link, symlinks=True)
+    for registry in windows.prefix.glob("*.reg"):
+        (own.prefix / registry.name).unlink()
+        shutil.copy2(registry, own.prefix)
     members = [str(REPOSITORY / "crds"), str(REPOSITORY / "robot-agent")]
     _install(own.python.parent, "--no-deps", *members)
     keeper = subprocess.Popen(
@@ -95,6 +106,7 @@ def installed(folder: Path) -> Iterator[Windows]:
         keeper.stdin.close()
         keeper.stdout.close()
         keeper.wait(60)
+        subprocess.run(["wineserver", "--kill"], env=own.environment(), check=False, timeout=60)
 
 
 def prepared() -> Windows:

@@ -4,10 +4,10 @@ import ipaddress
 import json
 import platform
 import socket
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
@@ -29,34 +29,30 @@ from kuberpa.enrolment import (
 )
 from kuberpa_agent.backoff import Cause, cause_of_status
 from kuberpa_agent.connection import ConnectError, tls_context
-from kuberpa_agent.home import Home, Membership, write_private
+from kuberpa_agent.errors import AgentError
+from kuberpa_agent.home import Home, HomeError, Membership, write_private
 from kuberpa_agent.settings import websocket_url
 
 _SECONDS: Final = 15.0
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 
 
-class EnrolError(Exception):
+class EnrolError(AgentError):
     """The agent could not enrol; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
-class Key:
-    """What proves who this agent is."""
-
-    home: Home
-    membership: Membership
-
-    def credential(self) -> str:
-        """The bearer token of the next connection; asks the panel what to sign. Raises ConnectError."""
-        try:
-            key = _load(self.home.key_file)
-        except (OSError, ValueError, TypeError) as error:
-            raise ConnectError(Cause.FORBIDDEN, f"key file {self.home.key_file}: {error}") from None
-        mine = self.membership
-        answer = _ask(mine.panel, CHALLENGE_PATH, ca_file=Path(mine.ca_file) if mine.ca_file else None)
-        challenge = ChallengeAnswer.of(answer).challenge
-        return credential(mine.enrolment, challenge, key.sign(signed_text(mine.enrolment, challenge)))
+def prove(home: Home) -> str:
+    """The bearer token of the next connection; asks the panel what to sign. Raises ConnectError."""
+    try:
+        mine = home.membership()
+        key = _load(home.key_file)
+    except HomeError as error:
+        raise ConnectError(Cause.FORBIDDEN, str(error)) from None
+    except (OSError, ValueError, TypeError) as error:
+        raise ConnectError(Cause.FORBIDDEN, f"key file {home.key_file}: {error}") from None
+    answer = _ask(mine.panel, CHALLENGE_PATH, ca_file=Path(mine.ca_file) if mine.ca_file else None)
+    challenge = ChallengeAnswer.of(answer).challenge
+    return credential(mine.enrolment, challenge, key.sign(signed_text(mine.enrolment, challenge)))
 
 
 def enrol(home: Home, panel: str, code: str, ca_file: Path | None, *, plaintext: bool) -> Membership:
@@ -157,3 +153,11 @@ def _words(body: bytes) -> str:
         return str(document["detail"]) + (f" ({errors})" if errors else "")
     except (ValueError, KeyError, TypeError, AttributeError):
         return body.decode("utf-8", "replace").strip()[:300]
+
+
+if __name__ == "__main__":  # kuberpa_agent.proof calls it
+    try:
+        said = {"credential": prove(Home(Path(sys.argv[1])))}
+    except ConnectError as failure:
+        said = {"cause": failure.cause.value, "message": str(failure)}
+    sys.stdout.write(json.dumps(said))

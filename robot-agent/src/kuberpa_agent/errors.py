@@ -13,6 +13,10 @@ RefusedError
 from kuberpa.reasons import Reason
 
 
+class AgentError(Exception):
+    """What a person at the agent's own machine is told: the message says what is wrong and what to do."""
+
+
 class RefusedError(Exception):
     """The attempt was not started, nothing of it is left. `reason` is what wire.Refused carries."""
 

@@ -18,11 +18,12 @@ from typing import Final
 from pydantic import Field, ValidationError
 
 from kuberpa.model import Model
+from kuberpa_agent.errors import AgentError
 
 HOME_VARIABLE: Final = "KUBERPA_AGENT_HOME"
 
 
-class HomeError(Exception):
+class HomeError(AgentError):
     """The folder does not hold what it should; the message says what to do."""
 
 
@@ -60,9 +61,11 @@ class Home:
 
     def prepare(self) -> None:
         """Make the folders; only their owner and administrators may enter."""
-        for folder in (self.folder, self.state, self.log_file.parent):
+        if not self.folder.exists():
+            self.folder.mkdir(parents=True)
+            close_to_others(self.folder)
+        for folder in (self.state, self.log_file.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        close_to_others(self.folder)
 
     def membership(self) -> Membership:
         """Raises HomeError."""
@@ -80,6 +83,15 @@ class Home:
         self.prepare()
         write_private(self.key_file, key)
         write_private(self.folder / "agent.json", json.dumps(membership.to_json(), indent=2).encode())
+
+
+def granted_to(folder: Path) -> str | None:
+    """The user in whose session a service starts the agent, if there is one."""
+    try:
+        user = json.loads((folder / "service.json").read_bytes())["user"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return user if isinstance(user, str) else None
 
 
 def home(folder: str | None = None) -> Home:
@@ -122,6 +134,6 @@ def is_closed_to_others(path: Path) -> bool:
     if sys.platform == "win32":
         from kuberpa_agent import windows_access  # noqa: PLC0415  Windows alone has it
 
-        return windows_access.is_closed_to_others(path)
+        return windows_access.is_closed_to_others(path, granted_to(path.parent))
     else:  # noqa: RET505  type checkers follow the branches of one statement
         return path.stat().st_mode & 0o077 == 0

@@ -1,22 +1,24 @@
-"""`kuberpa-agent enroll | run`: an agent that somebody installed, with its folder (`home`)."""
+"""`kuberpa-agent enroll | run | doctor | service | upgrade`: an agent that somebody installed, with its folder."""
 
 import argparse
 import asyncio
+import getpass
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from kuberpa_agent import keeper
 from kuberpa_agent.connection import Endpoint
-from kuberpa_agent.enrolment import EnrolError, Key, enrol, facts
-from kuberpa_agent.errors import StateDirInUseError
+from kuberpa_agent.errors import AgentError, StateDirInUseError
 from kuberpa_agent.home import HOME_VARIABLE, Home, HomeError, home
 from kuberpa_agent.launcher import WorkerError
 from kuberpa_agent.logs import log_to_file, set_up_logging
+from kuberpa_agent.proof import credential
 from kuberpa_agent.serving import serve
 from kuberpa_agent.settings import AgentSettings, websocket_url
 
-COMMANDS: Final = ("enroll", "run")
 GRACE_SECONDS: Final = 30.0
 
 
@@ -32,7 +34,20 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="work as the robot that this agent enrolled for")
     run.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     run.add_argument("--stderr", action="store_true", help="log to stderr instead of the log file")
-    for command in (enroll, run):
+    examining = commands.add_parser("doctor", help="find out what keeps this machine from working as its robot")
+    upgrading = commands.add_parser(
+        "upgrade", help="install another version and switch to it, if its doctor is content"
+    )
+    upgrading.add_argument("requirement", nargs="?", default="kuberpa-agent", help="e.g. kuberpa-agent==1.2.0")
+    upgrading.add_argument("--find-links", metavar="FOLDER", help="folder of packages to install from as well")
+    upgrading.add_argument("--index-url", metavar="URL", help="package index to install from instead of the usual one")
+    service = commands.add_parser("service", help="keep the agent running: as a service of Windows, or below systemd")
+    service.add_argument("do", choices=["install", "uninstall", "status", "run"])
+    desktop = service.add_mutually_exclusive_group()
+    desktop.add_argument("--user", metavar="NAME", help="Windows: in whose session the agent works; else yours")
+    desktop.add_argument("--no-desktop", action="store_true", help="Windows: in the service's own session, without one")
+    service.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    for command in (enroll, run, examining, upgrading, service):
         command.add_argument(
             "--home", metavar="FOLDER", help=f"the agent's folder; else {HOME_VARIABLE}, else the usual one"
         )
@@ -44,15 +59,15 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     place = home(given.home)
     try:
-        if given.command == "enroll":
-            return _enroll(place, given)
-        return _run(place, given)
-    except (EnrolError, HomeError) as error:
+        return _COMMANDS[given.command](place, given)
+    except AgentError as error:
         print(f"kuberpa-agent: {error}", file=sys.stderr)  # noqa: T201  for people
         return 1
 
 
 def _enroll(place: Home, given: argparse.Namespace) -> int:
+    from kuberpa_agent.enrolment import enrol, facts  # noqa: PLC0415  a running agent never loads it
+
     member = enrol(place, given.panel, given.code, given.ca, plaintext=given.plaintext)
     print(  # noqa: T201  for people
         f"This machine ({facts()}) is robot {member.namespace}/{member.robot} of {member.panel}.\n"
@@ -65,12 +80,13 @@ def endpoint_of(place: Home) -> Endpoint:
     """How this agent reaches its panel, and proves who it is. Raises HomeError."""
     member = place.membership()
     ca_file = Path(member.ca_file) if member.ca_file else None
-    return Endpoint(websocket_url(member.panel), None, ca_file, Key(place, member).credential)
+    return Endpoint(websocket_url(member.panel), None, ca_file, lambda: credential(place))
 
 
 def _run(place: Home, given: argparse.Namespace) -> int:
     endpoint = endpoint_of(place)
     place.prepare()
+    keeper.stop_file(place).unlink(missing_ok=True)
     if given.stderr:
         set_up_logging(given.log_level)
     else:
@@ -87,6 +103,60 @@ def _run(place: Home, given: argparse.Namespace) -> int:
         log_level=given.log_level,
     )
     try:
-        return asyncio.run(serve(settings, endpoint))
+        return asyncio.run(serve(settings, endpoint, lambda: keeper.asked_to_end(place)))
     except (StateDirInUseError, WorkerError) as error:
         raise HomeError(str(error)) from None
+
+
+def _doctor(place: Home, _: argparse.Namespace) -> int:
+    from kuberpa_agent.doctor import examine  # noqa: PLC0415  as above
+
+    found = examine(place)
+    print("\n".join(map(str, found)))  # noqa: T201  for people
+    return 0 if all(finding.ok for finding in found) else 1
+
+
+def _upgrade(place: Home, given: argparse.Namespace) -> int:
+    from kuberpa_agent.upgrade import upgrade  # noqa: PLC0415  as above
+
+    options = [f"--{name}={value}" for name, value in _sources(given).items() if value]
+    python = upgrade(place, given.requirement, options)
+    print(f"The agent's present version is that of {python}")  # noqa: T201  for people
+    return 0
+
+
+def _sources(given: argparse.Namespace) -> dict[str, str | None]:
+    return {"find-links": given.find_links, "index-url": given.index_url}
+
+
+def _service(place: Home, given: argparse.Namespace) -> int:
+    if sys.platform == "win32":
+        from kuberpa_agent import service_windows  # noqa: PLC0415  Windows alone has it
+
+        if given.do == "run":
+            return service_windows.run(place, given.log_level)
+        if given.do == "install":
+            user = None if given.no_desktop else given.user or getpass.getuser()
+            print(service_windows.install(place, user))  # noqa: T201  for people
+        elif given.do == "uninstall":
+            print(service_windows.uninstall())  # noqa: T201  for people
+        else:
+            print(service_windows.state())  # noqa: T201  for people
+        return 0
+    if given.do != "run":
+        raise HomeError("systemd keeps services on Linux: docs/windows-agent.md has a unit that calls `service run`")
+    set_up_logging(given.log_level)
+    kept = keeper.Keeper(place, keeper.start_here)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: kept.end())
+    kept.run()
+    return 0
+
+
+_COMMANDS: Final[dict[str, Callable[[Home, argparse.Namespace], int]]] = {
+    "enroll": _enroll,
+    "run": _run,
+    "doctor": _doctor,
+    "upgrade": _upgrade,
+    "service": _service,
+}

@@ -1,4 +1,4 @@
-"""`kuberpa-agent`: one robot's agent in its pod; `enroll`, `run`: one that was installed; `simulate`: many."""
+"""`kuberpa-agent`: one robot's agent in its pod; `enroll`, `run`, …: one that was installed; `simulate`: many."""
 
 import argparse
 import asyncio
@@ -17,7 +17,7 @@ from kuberpa_agent.settings import SettingsError, describe_variables, read_setti
 
 log = logging.getLogger(__name__)
 
-INSTALLED: Final = frozenset({"enroll", "run"})
+INSTALLED: Final = frozenset({"enroll", "run", "doctor", "upgrade", "service"})
 """Commands of an agent that somebody installed: kuberpa_agent.installed."""
 
 

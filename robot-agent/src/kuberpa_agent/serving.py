@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from kuberpa import wire
 from kuberpa_agent.agent import Agent, local_facts
@@ -21,9 +22,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS: Final = 0.3
 
-async def serve(settings: AgentSettings, endpoint: Endpoint) -> int:
-    """Run one robot's agent until it is asked to end. The exit code."""
+
+async def serve(
+    settings: AgentSettings, endpoint: Endpoint, asked: Callable[[], CloseMode | None] | None = None
+) -> int:
+    """Run one robot's agent until it is asked to end. The exit code.
+
+    `asked` is looked at besides signals: how it is to end, or None while nobody asks.
+    """
     shutdown = Shutdown()
     shutdown.install(settings.grace_seconds)
     executor = Executor(
@@ -48,18 +56,23 @@ async def serve(settings: AgentSettings, endpoint: Endpoint) -> int:
     agent.on_end(ended)
     recording = asyncio.create_task(services.recorder.run())
     work = asyncio.create_task(agent.run())
-    asked = asyncio.create_task(shutdown.requested.wait())
+    signalled = asyncio.create_task(shutdown.requested.wait())
+    looking = asyncio.create_task(_look(asked))
     try:
-        await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, signalled, looking}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             await executor.close(CloseMode.DETACH)
             work.result()
+        if looking.done() and looking.result() is CloseMode.DETACH:
+            log.info("ending: what runs goes on, and the next agent here takes it over")
+            await executor.close(CloseMode.DETACH)
+            return 0
         log.info("ending: stopping what runs", extra={"grace_seconds": settings.grace_seconds})
         delivered = await agent.drain(CloseMode.SAFE, settings.grace_seconds)
         log.info("ended" if delivered else "ended; results that were not delivered stay in the state directory")
         return 0
     finally:
-        await _cancel(work, asked, recording)
+        await _cancel(work, signalled, looking, recording)
         for part in (remote, services, desk):
             await part.close()
 
@@ -86,3 +99,13 @@ def _host_workers(settings: AgentSettings) -> "HostWorkers | None":
         secrets_dir=settings.secrets_dir,
         rng=random.Random(),  # noqa: S311  of waits
     )
+
+
+async def _look(asked: Callable[[], CloseMode | None] | None) -> CloseMode:
+    """Until somebody asks; for ever where there is nothing to look at."""
+    if asked is None:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+    while (mode := asked()) is None:  # noqa: ASYNC110  a file tells nobody that it is there
+        await asyncio.sleep(LOOK_SECONDS)
+    return mode

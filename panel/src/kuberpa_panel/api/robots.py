@@ -136,7 +136,7 @@ def row_of(robot: Robot) -> RobotRow:
         reason=ready.reason if ready else "",
         message=status.message or (ready.message if ready else ""),
         ready=bool(ready and ready.status == "True"),
-        runtime="Windows" if robot.spec.runtime.windows_pod else "Host" if robot.spec.runtime.host else "Linux",
+        runtime=_system(robot),
         os=agent.os if agent else "",
         node=status.pod.node if status.pod else "",
         running=status.activities.running,
@@ -149,6 +149,14 @@ def row_of(robot: Robot) -> RobotRow:
         since=_since(robot),
         created_at=robot.metadata.creation_timestamp,
     )
+
+
+def _system(robot: Robot) -> Literal["Linux", "Windows", "Host"]:
+    """By the pod that is asked for; of a machine outside of the cluster by what its agent says."""
+    runtime = robot.spec.runtime
+    if runtime.external is None:
+        return "Windows" if runtime.windows_pod else "Host" if runtime.host else "Linux"
+    return "Windows" if robot.status.agent is not None and robot.status.agent.os.startswith("Windows") else "Linux"
 
 
 def detail_of(robot: Robot) -> RobotDetail:
