@@ -30,7 +30,7 @@ class Everybody:
     def __init__(self) -> None:
         self.denied: set[tuple[str, str]] = set()
 
-    async def authorize(self, user: User, verb: str, *_: str) -> bool:
+    async def authorize(self, user: User, verb: str, *_: str, fresh: bool = False) -> bool:
         return (user.name, verb) not in self.denied
 
 
