@@ -50,7 +50,7 @@ class HostBench(Bench):
     async def command(self, line: str, uid: str | None = None, **options: Any) -> str:
         """Start a line of cmd.exe; returns its uid."""
         more = {"uid": uid} if uid else {}
-        return await self.start("os.command", ["cmd", "/c", line], options={**options, **more})
+        return await self.start("os.command", line, shell=True, options={**options, **more})
 
     async def ran(self, line: str) -> Record:
         """Run a line of cmd.exe to its end."""

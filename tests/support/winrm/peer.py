@@ -9,13 +9,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import spnego
-from tests.support.winrm.service import DropError, Service
+from tests.support.winrm.service import DropError, Faults
 
 _SEALED: Final = b"application/HTTP-SPNEGO-session-encrypted"
 _MUTUAL: Final = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual"
+
+
+class Answers(Protocol):
+    """What stands behind a listener: the peer's service, or a recording."""
+
+    faults: Faults
+
+    def answer(self, data: bytes, owner: str, address: str) -> tuple[int, bytes]:
+        """HTTP status and body."""
 
 
 @dataclass
@@ -41,8 +50,8 @@ class Tls:
 class Peer:
     """Serves in threads of its own until it is closed."""
 
-    def __init__(self, service: Service, identities: Identities, tls: Tls | None = None, port: int = 0) -> None:
-        self.service = service
+    def __init__(self, service: Answers, identities: Identities, tls: Tls | None = None, port: int = 0) -> None:
+        self.service: Any = service
         self.identities = identities
         self.refused = 0
         """Requests whose credentials were refused."""

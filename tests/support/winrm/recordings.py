@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.winrm import soap
-from tests.support.winrm.service import Faults
+from tests.support.winrm.service import DropError, Faults
 
 FILE = Path(__file__).with_suffix(".json")
 EXCHANGES: dict[str, list[dict[str, Any]]] = json.loads(FILE.read_text(encoding="utf-8"))["exchanges"]
@@ -21,18 +21,24 @@ class Replay:
     def __init__(self, name: str) -> None:
         self.faults = Faults()
         self.asked: list[str] = []
+        self.sizes: list[int] = []
         self._lock = threading.Lock()
         self._answers: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
-        # Every exchange has the input that ours sends, if only of nothing.
-        for each in [*EXCHANGES[name], EXCHANGES["send"][2]]:
+        # Every exchange has the input that ours sends, of which recordings have none.
+        for each in [*EXCHANGES[name], *EXCHANGES["send"][2:4]]:
             self._answers[each["operation"]].append((each["status"], each["response"]))
 
     def answer(self, data: bytes, owner: str, address: str) -> tuple[int, bytes]:
         """The next recorded answer to that operation, which relates to this request."""
         request = ET.fromstring(data)
         operation = soap.text(request, "s:Header/a:Action").rpartition("/")[2]
+        if self.faults.due(self.faults.drop_before, operation):
+            raise DropError
+        if self.faults.raising.get(operation):
+            return 500, soap.fault(self.faults.raising[operation].pop(0), soap.text(request, "s:Header/a:MessageID"))
         with self._lock:
             self.asked.append(operation)
+            self.sizes.append(len(data))
             status, text = self._answers[operation].pop(0)
         answer = ET.fromstring(text)
         relates = answer.find("s:Header/a:RelatesTo", soap.NS)

@@ -45,11 +45,11 @@ def descendants(roots: Iterable[tuple[int, int]], table: dict[int, tuple[int, in
         if pid in found:
             continue
         living = table.get(pid)
-        if living is not None and living[1] != created:
-            continue  # another process by now
+        # Another process may have the PID by now: children of before that are still this one's.
+        until = float("inf") if living is None or living[1] == created else living[1]
         found[pid] = created
-        waiting += [(child, at) for child, (parent, at) in table.items() if parent == pid and at >= created]
-    return {pid: created for pid, created in found.items() if pid in table}
+        waiting += [(child, at) for child, (parent, at) in table.items() if parent == pid and created <= at < until]
+    return {pid: created for pid, created in found.items() if pid in table and table[pid][1] == created}
 
 
 def end(roots: Iterable[tuple[int, int]], deadline_seconds: float) -> tuple[int, ...]:
