@@ -198,6 +198,27 @@ async def test_a_terminal_outlives_a_lost_connection_for_whoever_opened_it(room:
         assert (await person.closed())[1] == "the shell has ended"
 
 
+async def test_a_terminal_dies_with_the_right_to_it(room: Room, panel_site: Cluster) -> None:
+    kubectl = panel_site.kubectl
+    kubectl("create", "serviceaccount", "guest", "-n", "default")
+    binding = ("rolebinding", "remote-guest", "-n", NAMESPACE)
+    kubectl("create", *binding, "--clusterrole=kuberpa-admin", "--serviceaccount=default:guest")
+    token = kubectl("create", "token", "guest", "-n", "default").strip()
+    async with Person.at(room.far, room.path("terminal"), token) as person:
+        await person.type("printf 'p%s' id=$$.\n")
+        await person.sees("pid=")
+        pid = int((await person.sees("."))[:-1])
+        await asyncio.to_thread(kubectl, "delete", *binding)
+        code, reason = await person.closed()
+        assert code == 4403
+        assert "create robots/terminal" in reason
+
+    async def gone() -> bool:
+        return not psutil.pid_exists(pid)
+
+    await eventually(gone, "the shell being gone")
+
+
 async def test_processes_are_listed_and_killed_by_number_and_start(room: Room) -> None:
     async with Person.at(room.near, room.path("terminal"), room.tokens["boss"]) as person:
         await person.type("sleep 733 & printf 'p%s' id=$!. ; wait\n")
