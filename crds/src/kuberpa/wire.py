@@ -351,7 +351,6 @@ class StreamKind(StrEnum):
     FILES = "files"
     PROCESSES = "processes"
     RECORDING = "recording"
-    HOST = "host"
 
 
 StreamId = Annotated[int, Field(ge=1, lt=2**32)]

@@ -20,6 +20,8 @@ class Services:
 
     def __init__(self, settings: AgentSettings, told: Callable[[str], None], busy: Callable[[], bool]) -> None:
         """`told` tells the robot whose hands are on its screen; `busy` says whether anything runs."""
+        self._supervises = settings.host is not None
+        """A supervisor's own machine is not the robot's, and holds the credentials of the host."""
         self._terminals = Terminals()
         self._camera = Camera()
         self._takeover = Takeover(told)
@@ -34,10 +36,14 @@ class Services:
 
     def by_kind(self) -> dict[StreamKind, Service]:
         """The service of each kind of stream."""
-        return {
+        seen: dict[StreamKind, Service] = {
             StreamKind.SCREEN: self._screens.serve,
             StreamKind.THUMBNAIL: self._screens.thumbnails,
             StreamKind.RECORDING: self.recorder.serve,
+        }
+        if self._supervises:
+            return seen
+        return seen | {
             StreamKind.TERMINAL: self._terminals.serve,
             StreamKind.FILES: self._files.serve,
             StreamKind.PROCESSES: processes.serve,
