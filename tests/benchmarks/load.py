@@ -29,6 +29,7 @@ from tests.support.cluster import Cluster, running
 from tests.support.panel import Agent, World, eventually, now
 
 from kuberpa import wire
+from kuberpa.queueing import QueueErrorCode
 from kuberpa.wire import QueueOp
 from kuberpa_cli.embedded.cluster import Layer
 
@@ -69,7 +70,7 @@ class Robot:
         """`pace`: this robot's share of the load."""
         self._agent, self._start, self._pace, self._tally = agent, start, pace, tally
         self._waiting: dict[str, asyncio.Future[Any]] = {}
-        self._count = 0
+        self._calls = self._count = 0
 
     async def live(self) -> None:
         """Everything at once, until cancelled."""
@@ -81,17 +82,26 @@ class Robot:
         async for frame in self._agent.socket:
             message = json.loads(frame)
             if message["type"] == "answer":
-                assert "problem" not in message, message
-                self._waiting.pop(message["id"]).set_result(message["result"])
+                self._waiting.pop(message["id"]).set_result(message)
             elif message["type"] == "ack":
                 self._tally.unstored[self._start.uid] = self._count - message["seq"]
 
     async def _ask(self, op: QueueOp, **body: Any) -> Any:
-        call_id = f"{self._start.uid}-{self._tally.done.total():016d}-{op}"
-        self._tally.done[op] += 1
-        future = self._waiting[call_id] = asyncio.get_running_loop().create_future()
-        await self._agent.send(wire.Call(id=call_id, op=op, queue=QUEUE, activity="load", body=body))
-        return await future
+        """The result; what the panel cannot do now is asked again a second later, as agents do."""
+        self._calls += 1
+        call_id = f"{self._start.uid}-{self._calls:08d}-{op}"
+        key = {"idempotencyKey": call_id} if op in {QueueOp.ADD, QueueOp.TAKE} else {}
+        while True:
+            future = self._waiting[call_id] = asyncio.get_running_loop().create_future()
+            await self._agent.send(wire.Call(id=call_id, op=op, queue=QUEUE, activity="load", body=body | key))
+            answer = await future
+            if "problem" not in answer:
+                self._tally.done[op] += 1
+                return answer["result"]
+            assert answer["problem"]["code"] == QueueErrorCode.UNAVAILABLE, answer
+            self._tally.done["repeated"] += 1
+            body["repeated"] = True
+            await asyncio.sleep(1)
 
     async def _write(self) -> None:
         async for _ in turns(LINES_AT_ONCE / (LINES_A_SECOND * self._pace)):
@@ -107,7 +117,7 @@ class Robot:
 
     async def _work(self) -> None:
         while True:
-            item = (await self._ask(QueueOp.TAKE, waitSeconds=60)).get("item")
+            item = (await self._ask(QueueOp.TAKE, waitSeconds=60, repeated=False)).get("item")
             if item:
                 self._tally.waits.append(time.perf_counter() - item["payload"]["at"])
                 await asyncio.sleep(WORK_SECONDS)
@@ -131,6 +141,18 @@ async def robots(here: Site, number: int, tally: Tally) -> AsyncIterator[list[Ro
 
     async with AsyncExitStack() as stack:
         yield await asyncio.gather(*(bring_up(stack) for _ in range(number)))
+
+
+@asynccontextmanager
+async def alive(all_robots: list[Robot]) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Within the block they do their work."""
+    tasks = [asyncio.create_task(robot.live()) for robot in all_robots]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Costs:
@@ -171,8 +193,7 @@ async def bear(cluster: Cluster, here: Site, number: int, minutes: float) -> Non
     """The load, and what was left of it."""
     tally, most = Tally(), []
     connection = await asyncpg.connect(here.url)
-    async with robots(here, number, tally) as all_robots:
-        tasks = [asyncio.create_task(robot.live()) for robot in all_robots]
+    async with robots(here, number, tally) as all_robots, alive(all_robots) as tasks:
         await asyncio.wait(tasks, timeout=10, return_when=asyncio.FIRST_EXCEPTION)
         tally.done.clear()
         tally.waits.clear()
@@ -196,13 +217,16 @@ async def bear(cluster: Cluster, here: Site, number: int, minutes: float) -> Non
             await eventually(finished, "everything is finished", 30)
         except AssertionError:
             left = await connection.fetchval("SELECT count(*) FROM queue_items") + tally.unstored.total()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
     half = len(most) // 2
     rates = {name: round(done[name] / seconds, 1) for name in (QueueOp.ADD, QueueOp.COMPLETE, "lines")}
     name = f"{number:,} robots for {minutes:g} minutes"
-    say(f"{name}: a second", adds=rates[QueueOp.ADD], completions=rates[QueueOp.COMPLETE], log_lines=rates["lines"])
+    say(
+        f"{name}: a second",
+        adds=rates[QueueOp.ADD],
+        completions=rates[QueueOp.COMPLETE],
+        log_lines=rates["lines"],
+        calls_repeated=done.get("repeated", 0),
+    )
     say(
         f"{name}: backlog in items, most at a time in either half",
         first_half=max(most[:half], default=0),
