@@ -256,24 +256,25 @@ async def _transactions(here: Site) -> int:
         await connection.close()
 
 
-async def fill(here: Site, name: str) -> None:
-    """Ten million finished and a million ready rows, by the database itself."""
+async def fill(here: Site, name: str, since: datetime) -> None:
+    """Ten million finished rows, which came four a second since then, and a million ready ones."""
     connection = await asyncpg.connect(here.url)
     try:
         number = await connection.fetchval("SELECT id FROM queues WHERE name = $1", name)
         began = time.perf_counter()
         for table in ("queue_items", "queue_finished"):
             await connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-        for _ in range(10):
+        for million in range(10):
             await connection.execute(
                 "INSERT INTO queue_finished (queue_id, id, state, ready, rank, payload, token, holder, leased_by, "
                 "take_key, priority, reference, reason, error_class, started, application, business, abandoned, "
                 "created_at, created_by, started_at, finished_at, history) "
                 "SELECT $1, nextval('queue_item_ids'), 'Succeeded', false, 0, $2, 1, '', 'bench', '', 0, '', "
-                "'Completed', '', 1, 0, 0, 0, clock_timestamp(), 'bench', clock_timestamp(), "
-                "clock_timestamp() - interval '1 hour', '{}' FROM generate_series(1, 1000000)",
+                "'Completed', '', 1, 0, 0, 0, $3::timestamptz + n * interval '0.25 s', 'bench', clock_timestamp(), "
+                "clock_timestamp() - interval '1 hour', '{}' FROM generate_series(1, 1000000) AS n",
                 number,
                 json.dumps(PAYLOAD),
+                since + million * 1_000_000 * timedelta(seconds=0.25),
                 timeout=3600,
             )
         await connection.execute(
@@ -294,13 +295,13 @@ async def fill(here: Site, name: str) -> None:
 
 async def pages(here: Site, url: str, since: datetime) -> None:
     """Pages of fifty items, among all that there are."""
-    second = timedelta(seconds=1)
+    hour = timedelta(hours=1)
     async with aiohttp.ClientSession(headers=here.headers) as session:
         for what, query in (
             ("the newest", {}),
             ("that failed, of which there is none", {"state": "Failed"}),
             ("by the beginning of a reference that none has", {"reference": "2026-"}),
-            ("the first that came", {"createdBefore": (since + second).isoformat()}),
+            ("the first that came", {"createdBefore": (since + hour).isoformat()}),
         ):
             times = []
             for _ in range(20):
@@ -329,8 +330,8 @@ async def measure(cluster: Cluster, folder: Path, *, long: bool, seconds: float)
             full = await here.queue("full")
             async with aiohttp.ClientSession(headers=here.headers) as session:
                 await post(session, f"{full}/take", {})
-            since = now()
-            await fill(here, "full")
+            since = now() - timedelta(days=30)
+            await fill(here, "full", since)
             await pages(here, full, since)
             await singles(here, seconds, full, "10 million finished, 1 million ready")
             return
