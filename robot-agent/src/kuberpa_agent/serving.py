@@ -34,12 +34,7 @@ async def serve(
     """
     shutdown = Shutdown()
     shutdown.install(settings.grace_seconds)
-    executor = Executor(
-        settings.state_dir,
-        secrets_dir=settings.secrets_dir,
-        index_dir=settings.package_index_dir,
-        host=_host_workers(settings),
-    )
+    executor = _executor(settings)
     await executor.open()
     facts = local_facts()
     log.info("started", extra={"version": facts.version, "panel": settings.panel_url, "pid": os.getpid()})
@@ -81,6 +76,15 @@ async def _cancel(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _executor(settings: AgentSettings) -> Executor:
+    return Executor(
+        settings.state_dir,
+        secrets_dir=settings.secrets_dir,
+        index_dir=settings.package_index_dir,
+        host=_host_workers(settings),
+    )
 
 
 def _host_workers(settings: AgentSettings) -> "HostWorkers | None":
