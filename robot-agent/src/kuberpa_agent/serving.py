@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 0.3
 
 
-async def serve(
+async def serve(  # length: its parts, one after another
     settings: AgentSettings, endpoint: Endpoint, asked: Callable[[], CloseMode | None] | None = None
 ) -> int:
     """Run one robot's agent until it is asked to end. The exit code.
