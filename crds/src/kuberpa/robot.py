@@ -6,16 +6,11 @@ from pydantic import Field
 from kuberpa.enrolment import Enrolment
 from kuberpa.host import HostReport
 from kuberpa.meta import Condition, ObjectMeta
-from kuberpa.model import Instant, Model, Name, keyed_by
+from kuberpa.model import Instant, Model, keyed_by
 from kuberpa.program import Program, ProgramStatus
 from kuberpa.runtime import Runtime
+from kuberpa.secret_ref import SecretRef
 from kuberpa.session import Session, SessionStatus
-
-
-class SecretRef(Model):
-    """A Secret in the Robot's namespace."""
-
-    name: Annotated[Name, Field(description="Name of the Secret.")]
 
 
 class RobotSecret(Model):

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from kuberpa.model import Instant, Model
 from kuberpa.reasons import Reason
+from kuberpa.secret_ref import SecretRef
 
 MIN_SIDE: Final = 320
 MAX_SIDE: Final = 8192
@@ -19,6 +20,7 @@ class SessionType(StrEnum):
 
     NONE = "None"
     CONSOLE = "Console"
+    RDP = "RDP"
 
 
 class SessionState(StrEnum):
@@ -31,6 +33,36 @@ class SessionState(StrEnum):
     NONE = "None"
 
 
+class Rdp(Model):
+    """Where a session over RDP is, and how it is reached."""
+
+    address: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)$",
+            description="Host name or IP address; with validation: Full the name that its certificate is for.",
+        ),
+    ]
+    port: Annotated[int, Field(ge=1, le=65_535, description="Port of RDP.")] = 3389
+    security: Annotated[
+        Literal["NLA", "TLS"],
+        Field(description="NLA: the host is asked for its consent before it shows anything. TLS: for hosts without."),
+    ] = "NLA"
+    validation: Annotated[
+        Literal["Full", "None"],
+        Field(
+            description="Full: the host's certificate must be valid for its address, or no password is sent. None: any "
+            "is taken, so that whoever is in between can read and change everything."
+        ),
+    ] = "Full"
+    ca_secret_ref: Annotated[
+        SecretRef | None,
+        Field(description="Secret whose key ca.crt has the certificates that vouch for the host, besides the image's."),
+    ] = None
+
+
 class Session(Model):
     """The graphical session that a robot is to have."""
 
@@ -38,11 +70,20 @@ class Session(Model):
         SessionType,
         Field(
             description="None: the robot is given no screen. Console: the agent keeps a screen of its own; on Linux a "
-            "virtual X display of this size, which programs find as DISPLAY."
+            "virtual X display of this size, which programs find as DISPLAY. RDP: the agent of a linuxPod holds a "
+            "session of another machine open on such a display, and connects again whenever it ends."
         ),
     ] = SessionType.NONE
     width: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="Width of the screen in pixels.")] = 1920
     height: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="Height of the screen in pixels.")] = 1080
+    rdp: Annotated[Rdp | None, Field(description="The other machine; with type RDP.")] = None
+    credentials_secret_ref: Annotated[
+        SecretRef | None,
+        Field(
+            description="Secret with keys username, password and, if there is one, domain: who signs in, with type "
+            "RDP. Read anew for each connection; a password that was refused twice is not tried again."
+        ),
+    ] = None
     keep_alive: Annotated[
         bool,
         Field(

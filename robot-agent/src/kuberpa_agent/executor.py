@@ -74,12 +74,13 @@ class Executor:
         files_dir: Path | None = None,
         secrets_dir: Path | None = None,
         index_dir: Path | None = None,
+        session_dir: Path | None = None,
         output_limit_bytes: int = DEFAULT_LIMIT_BYTES,
         host: "HostWorkers | None" = None,
     ) -> None:
-        """`files_dir`: working directory of activities, default state_dir/files.
+        """`files_dir`: working directory of activities, default state_dir/files; the other folders hold credentials.
 
-        `secrets_dir`: one folder a credential, for the SDK. `index_dir`: credentials of the private package index.
+        `secrets_dir`: for the SDK. `index_dir`: of the package index. `session_dir`: of a session over RDP.
         `output_limit_bytes`: output kept of one run; the rest is counted. `host`: who runs it all elsewhere.
         """
         state_dir = state_dir.absolute()
@@ -105,7 +106,7 @@ class Executor:
         self.taken_over = control.taken_over
         events, platform = self._events.put_nowait, self._platform
         self._follower = Follower(state_dir, self._runs, self._starting, events, platform, control.look)
-        self._session = Keeper(state_dir / "session", self._events.put_nowait)
+        self._session = Keeper(state_dir / "session", self._events.put_nowait, session_dir)
         self._lock_fd: int | None = None
         self._closing = False
 

@@ -99,6 +99,7 @@ def _run(place: Home, given: argparse.Namespace) -> int:
         secrets_dir=None,
         package_index_dir=None,
         file_roots=(),
+        session_dir=None,
         grace_seconds=GRACE_SECONDS,
         log_level=given.log_level,
     )

@@ -83,6 +83,7 @@ def _executor(settings: AgentSettings) -> Executor:
         settings.state_dir,
         secrets_dir=settings.secrets_dir,
         index_dir=settings.package_index_dir,
+        session_dir=settings.session_dir,
         host=_host_workers(settings),
     )
 

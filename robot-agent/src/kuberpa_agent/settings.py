@@ -46,6 +46,7 @@ class AgentSettings:
     secrets_dir: Path | None
     package_index_dir: Path | None
     file_roots: tuple[Path, ...]
+    session_dir: Path | None
     grace_seconds: float
     log_level: str
     host: Supervised | None = None
@@ -146,6 +147,13 @@ VARIABLES: Final = (
         "folders whose files people may list, fetch and put through the panel, as PATH has them; empty: the user's "
         "home and the folder of temporary files. What identifies the agent, its state and credentials never is",
         _folders,
+        "",
+    ),
+    Variable(
+        "KUBERPA_SESSION_DIR",
+        "session_dir",
+        "folder with what a session over RDP needs: account/username, account/password, account/domain, ca/ca.crt",
+        _optional_path,
         "",
     ),
     Variable(

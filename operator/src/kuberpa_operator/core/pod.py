@@ -10,6 +10,7 @@ from kuberpa import names
 from kuberpa.host import RobotHost
 from kuberpa.robot import Robot
 from kuberpa.runtime import PodRuntime, WindowsPod
+from kuberpa.session import Session
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.supervisor_pod import host_environment, host_volumes
 
@@ -22,6 +23,7 @@ PATHS: Final = {
     "token": "/var/run/kuberpa/token",
     "secrets": "/var/run/kuberpa/secrets",
     "package-index": "/var/run/kuberpa/package-index",
+    "session": "/var/run/kuberpa/session",
     "state": "/var/lib/kuberpa",
 }
 WINDOWS_TOLERATION: Final = {"key": "os", "operator": "Equal", "value": "windows", "effect": "NoSchedule"}
@@ -219,6 +221,7 @@ def _container(robot: Robot, settings: PodSettings, volumes: list[tuple[Body, st
         "KUBERPA_STATE_DIR": PATHS["state"],
         "KUBERPA_SECRETS_DIR": PATHS["secrets"],
         "KUBERPA_PACKAGE_INDEX_DIR": PATHS["package-index"],
+        "KUBERPA_SESSION_DIR": PATHS["session"],
         "KUBERPA_LOG_LEVEL": settings.log_level,
         **(host_environment(robot, host) if host else {}),
     }
@@ -252,7 +255,20 @@ def _volumes(robot: Robot) -> list[tuple[Body, str]]:
     if index and index.credentials_secret_ref:
         volume = {"name": "package-index", "secret": {"secretName": index.credentials_secret_ref.name}}
         volumes.append((volume, PATHS["package-index"]))
-    return volumes
+    return [*volumes, *_session_volumes(robot.spec.session)]
+
+
+def _session_volumes(session: Session) -> list[tuple[Body, str]]:
+    """Who signs in over RDP, and who vouches for the host."""
+    secrets = {
+        "account": session.credentials_secret_ref,
+        "ca": session.rdp.ca_secret_ref if session.rdp else None,
+    }
+    return [
+        ({"name": f"session-{name}", "secret": {"secretName": ref.name}}, f"{PATHS['session']}/{name}")
+        for name, ref in secrets.items()
+        if ref is not None
+    ]
 
 
 def secret_volume(name: str) -> str:

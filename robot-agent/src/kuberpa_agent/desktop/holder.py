@@ -28,6 +28,8 @@ class Wish:
     target: Target
     account_dir: Path
     """The mounted Secret: read anew for each connection."""
+    keep: bool = True
+    """Whether it is connected again when it has ended."""
 
 
 class Holder:
@@ -55,7 +57,7 @@ class Holder:
 
     def open(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._hold(), name="session")
+        self._task = asyncio.create_task(self.run(), name="session")
 
     async def close(self) -> None:
         """Let go of the session; it stays on its host."""
@@ -64,7 +66,8 @@ class Holder:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._screen.close()
 
-    async def _hold(self) -> None:
+    async def run(self) -> None:
+        """Hold it until cancelled."""
         while True:
             try:
                 await self._screen.open(self._wish.target.width, self._wish.target.height)
@@ -104,6 +107,9 @@ class Holder:
             last = ending
             wait = wait_seconds(ending, self.failures)
             then = "waits for other credentials" if wait is None else f"connects again in {wait:.0f} s"
+            if not self._wish.keep and self._connection.reached is Stage.ACTIVE:
+                self._see(_STATES.get(ending, SessionState.DISCONNECTED), f"{words}; it is not kept alive", ending)
+                await asyncio.Event().wait()
             state = _STATES.get(ending, SessionState.DISCONNECTED)
             self._see(state, f"{words}; {then}", ending)
             log.warning("session ended", extra={"ending": ending.value, "why": words, "retry_seconds": wait})

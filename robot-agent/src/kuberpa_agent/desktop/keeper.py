@@ -11,6 +11,8 @@ from typing import Final, Protocol
 
 from kuberpa import wire
 from kuberpa.session import Observed, Session, SessionState, SessionType
+from kuberpa_agent.desktop.freerdp import Target
+from kuberpa_agent.desktop.holder import Holder, Wish
 from kuberpa_agent.desktop.virtual_screen import ScreenError, VirtualScreen
 from kuberpa_agent.errors import BusyError
 
@@ -34,8 +36,9 @@ class Kept(Protocol):
 class Keeper:
     """Has the session that Settings ask for, and says what it sees of it."""
 
-    def __init__(self, folder: Path, emit: Callable[[wire.Seen], None]) -> None:
-        """`folder` is made private to the agent when a session is kept."""
+    def __init__(self, folder: Path, emit: Callable[[wire.Seen], None], mounted: Path | None = None) -> None:
+        """`folder` is made private to the agent when a session is kept; `mounted` has accounts, see RemoteScreen."""
+        self._mounted = mounted
         self._folder = folder
         self._emit = emit
         self._wanted: Session | None = None
@@ -60,6 +63,8 @@ class Keeper:
     async def close(self) -> None:
         """Let go of the session."""
         task, self._task, self._wanted = self._task, None, None
+        for name in self.environment:
+            os.environ.pop(name, None)
         if task is not None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -73,6 +78,7 @@ class Keeper:
 
     def see(self, seen: Observed) -> None:
         """Tell what is seen, if that has changed."""
+        os.environ.update(self.environment)  # for what this process itself shows of the session
         if seen != self.seen:
             self.seen = seen
             self._emit(wire.Seen(session=seen))
@@ -85,6 +91,8 @@ class Keeper:
         else:  # noqa: RET505  type checkers follow the branches of one statement
             if wanted.type is SessionType.CONSOLE:
                 return OwnScreen(wanted, self._folder, self.see)
+            if wanted.type is SessionType.RDP:
+                return RemoteScreen(wanted, self._folder, self._mounted, self.see)
             return GivenScreen(self.see)
 
 
@@ -114,7 +122,6 @@ class OwnScreen:
                     self._see(Observed(state=SessionState.NONE, cause="ScreenFailed", message=str(error)[:1024]))
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
-                os.environ.update(self._screen.environment)  # for what this process shows of it
                 self._see(sized.model_copy(update={"state": SessionState.ACTIVE}))
                 await self._screen.wait()
                 log.warning("the virtual screen ended")
@@ -127,9 +134,41 @@ class OwnScreen:
                 if not self._wanted.keep_alive:
                     await asyncio.Event().wait()
         finally:
-            for name in ("DISPLAY", "XAUTHORITY"):
-                os.environ.pop(name, None)
             await self._screen.close()
+
+
+class RemoteScreen:
+    """A session of another machine, held over RDP."""
+
+    def __init__(self, wanted: Session, folder: Path, mounted: Path | None, see: Callable[[Observed], None]) -> None:
+        """`mounted`: folder with `account` and perhaps `ca`."""
+        rdp, mounted = wanted.rdp, mounted or Path("/nonexistent")
+        assert rdp is not None  # noqa: S101  the schema says so
+        ca_file = mounted / "ca" / "ca.crt"
+        target = Target(
+            host=rdp.address,
+            port=rdp.port,
+            width=wanted.width,
+            height=wanted.height,
+            security=rdp.security.lower(),
+            validate=rdp.validation == "Full",
+            ca_file=ca_file if rdp.ca_secret_ref else None,
+        )
+        self._folder = folder
+        self._holder = Holder(Wish(target, mounted / "account", keep=wanted.keep_alive), folder, see)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """DISPLAY and the key to it: what is drawn there is the other machine's screen."""
+        return self._holder.environment
+
+    async def run(self) -> None:
+        """Hold it."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            await self._holder.run()
+        finally:
+            await self._holder.close()
 
 
 class GivenScreen:
