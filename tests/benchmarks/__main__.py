@@ -45,6 +45,7 @@ SUITES = (
     Suite("Work queues over HTTP", "tests.benchmarks.queues"),
     Suite("Work queues over agents' connections", "tests.benchmarks.queue_agents"),
     Suite("Stop and kill", "tests.benchmarks.stopping"),
+    Suite("Sessions over RDP", "tests.benchmarks.holding"),
     Suite("Fleets", "tests.benchmarks.fleets"),
     Suite("Fleets of real agents", "tests.benchmarks.fleets", ("--agents", "process", "--robots", "30")),
     Suite("Schedules", "tests.benchmarks.schedules"),

@@ -47,8 +47,9 @@ TREE = (
 
 
 @asynccontextmanager
-async def agent(panel: ScriptedPanel, folder: Path) -> AsyncIterator[int]:
+async def agent(panel: ScriptedPanel, folder: Path, **environment: str) -> AsyncIterator[int]:
     """A connected agent; its PID."""
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
     (folder / "token").write_text("token")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("KUBERPA_")}
     environ |= {
@@ -56,6 +57,7 @@ async def agent(panel: ScriptedPanel, folder: Path) -> AsyncIterator[int]:
         "KUBERPA_TOKEN_FILE": str(folder / "token"),
         "KUBERPA_STATE_DIR": str(folder / "state"),
         "KUBERPA_LOG_LEVEL": "WARNING",
+        **environment,
     }
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "kuberpa_agent", env=environ)
     try:

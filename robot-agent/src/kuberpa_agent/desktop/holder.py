@@ -14,7 +14,7 @@ from kuberpa_agent.desktop.virtual_screen import ScreenError, VirtualScreen
 
 log = logging.getLogger(__name__)
 
-STABLE_SECONDS: Final = 60.0
+STABLE_SECONDS: Final = 20.0
 """A session that was active for so long was a success; the next ending counts as the first."""
 SCREEN_RETRY_SECONDS: Final = 5.0
 ACCOUNT_POLL_SECONDS: Final = 2.0
