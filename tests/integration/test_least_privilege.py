@@ -336,7 +336,10 @@ def audited(cluster: Cluster, account: str) -> Iterator[tuple[Right, int]]:
 
 
 VIRTUAL = {
-    *(Right("kuberpa.dev", f"robots/{what}", "create") for what in sorted({"run", *DEFINITION_RIGHTS.values()})),
+    *(
+        Right("kuberpa.dev", f"robots/{what}", "create")
+        for what in sorted({"run", *DEFINITION_RIGHTS.values()} - {"stop"})
+    ),
     Right("kuberpa.dev", "robots/stop", "create"),
     Right("kuberpa.dev", "robots", "update"),
     Right("kuberpa.dev", "workqueues/items", "create"),

@@ -152,7 +152,9 @@ class TestRun:
         item = created(policed, manifest("ActivityItem", on("yours")), OPERATES.flag)
         assert patch(policed, item, {"metadata": {"labels": {"a": "b"}}}, LIMITED.flag).returncode == 0
 
-    @pytest.mark.parametrize(("definition", "right"), sorted(DEFINITION_RIGHTS.items()))
+    @pytest.mark.parametrize(
+        ("definition", "right"), [pair for pair in sorted(DEFINITION_RIGHTS.items()) if pair[1] != "stop"]
+    )
     def test_what_acts_as_hands_or_on_the_machine_takes_a_right_of_its_own(
         self, policed: Cluster, definition: str, right: str
     ) -> None:
@@ -165,6 +167,13 @@ class TestRun:
             assert f"{path}: user operates may not run {definition} there" in run.stderr
             assert f"the verb create on robots/{right}" in run.stderr
             created(policed, manifest(kind, spec), ADMIN.flag)
+
+    def test_an_order_to_a_robot_takes_the_rights_that_changing_it_takes(self, policed: Cluster) -> None:
+        stop = on("mine") | {"def": "robot.stop"}
+        created(policed, manifest("ActivityItem", stop), OPERATES.flag)
+        created(policed, manifest("ActivityItem", stop), LIMITED.flag)
+        run = create(policed, manifest("ActivityItem", on("yours") | {"def": "robot.stop"}), LIMITED.flag)
+        assert "may not run activities on robot yours" in run.stderr
 
     def test_a_schedules_author_needs_the_right_to_run_its_target(self, policed: Cluster) -> None:
         created(policed, manifest("Schedule", schedule_of(on("mine"))), LIMITED.flag)

@@ -95,8 +95,9 @@ class ActivityItemSpec(Model):
         Field(
             alias="def",
             description="Name of a definition that the robot's agent has registered; never code. Every agent has "
-            "os.command, os.powershell, process.list, process.start, process.stop, file.put, file.get and file.stat; "
-            "packages add their own. Robot.status.agent.definitions lists what a robot has.",
+            "os.command, os.powershell, process.*, file.*, session.*, window.*, input.send and host.*; packages add "
+            "their own; robot.start, pause, stop, restart, auto and manual ask that of the robot itself, without its "
+            "agent. Robot.status.agent.definitions lists what a robot has.",
         ),
     ]
     input: Annotated[

@@ -172,24 +172,24 @@ _ROBOT: Final[dict[str, tuple[Rule, ...]]] = {
             field="packageIndex",
         ),
         Rule(
-            rule="!has(self.session) || self.session.type != 'RDP' || has(self.runtime.linuxPod)",
+            rule="self.?session.?type.orValue('None') != 'RDP' || has(self.runtime.linuxPod)",
             message="RDP needs runtime.linuxPod: its agent holds the session",
             field="session.type",
         ),
         Rule(
-            rule="!has(self.session) || self.session.type == 'None' || !has(self.runtime.windowsPod)",
+            rule="self.?session.?type.orValue('None') == 'None' || !has(self.runtime.windowsPod)",
             message="must be None with runtime.windowsPod: Windows containers have no desktop",
             field="session.type",
         ),
     ),
     "spec.session": (
         Rule(
-            rule="(self.type == 'RDP') == has(self.rdp)",
+            rule="(self.?type.orValue('None') == 'RDP') == has(self.rdp)",
             message="must be set with type: RDP, and only then, for example rdp: {address: vdi-7.example}",
             field="rdp",
         ),
         Rule(
-            rule="(self.type == 'RDP') == has(self.credentialsSecretRef)",
+            rule="(self.?type.orValue('None') == 'RDP') == has(self.credentialsSecretRef)",
             message="must be set with type: RDP, and only then: the Secret has keys username and password",
             field="credentialsSecretRef",
         ),

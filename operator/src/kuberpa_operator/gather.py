@@ -82,6 +82,9 @@ class Gatherer:
             holder_exists=self._holder_exists(item, home),
             agent_lost=self.presence.is_lost(home),
             firing_undecided=self._is_undecided(item),
+            target=self.world.robots.named((item.metadata.namespace, item.spec.robot_ref.name))
+            if item.spec.robot_ref
+            else None,
             surplus=uid in self.surplus,
         )
 

@@ -83,6 +83,7 @@ def test_rules_are_in_the_order_of_policy() -> None:
         "stop_before_start",
         "invalid_input",
         "expire",
+        "act_on_robot",
         "back_off",
         "pause_after_hand_back",
         "assign",

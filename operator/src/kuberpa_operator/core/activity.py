@@ -1,16 +1,18 @@
 """What to do about one ActivityItem. The transitions themselves are kuberpa.lifecycle's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from kuberpa.activity import ON_ROBOT_PHASES, ActivityItem, ActivityItemStatus, ActivityPhase, DesiredState, Lease
 from kuberpa.lifecycle import Event, Outcome, Report, advance, conclude
 from kuberpa.reasons import Reason
+from kuberpa.robot import Robot
 from kuberpa_operator.core.conditions import MESSAGE_CHARS
 from kuberpa_operator.core.dispatch import Seat, Verdict
 from kuberpa_operator.core.effects import Decision, DeleteItem, Rule, first_of
 from kuberpa_operator.core.inputs import input_error
+from kuberpa_operator.core.robot_action import ActionError, action_of, order
 
 EXPLAIN_AFTER: Final = timedelta(milliseconds=100)
 """A wait shorter than this is not explained: the fast path has no extra write."""
@@ -38,6 +40,8 @@ class Snapshot:
     """Whether the agent has been away for longer than the Lost clock allows."""
     firing_undecided: bool = False
     """Whether it is a firing that its Schedule has not yet recorded: it must not be deleted."""
+    target: Robot | None = None
+    """The robot that the item names."""
     surplus: bool = False
     """Whether more finished items are there than may stay, and this is one of the oldest."""
 
@@ -137,6 +141,19 @@ def expire(s: Snapshot) -> Decision | None:
     return _end(s, Event.EXPIRE, Reason.START_DEADLINE_EXCEEDED, message)
 
 
+def act_on_robot(s: Snapshot) -> Decision | None:
+    """What is asked of the robot itself needs no agent: it is asked now, whatever the robot does."""
+    action = action_of(s.item)
+    if action is None or not s.archive_available:
+        return None if action is None else archive_unavailable(s)
+    try:
+        effect = order(s.item, action, s.target)
+    except ActionError as error:
+        return _end(s, Event.FAIL, error.reason, str(error))
+    done = _end(s, Event.SUCCEED, Reason.COMPLETED, f"asked robot {effect.name!r}: {action}")
+    return replace(done, effects=(effect,))
+
+
 def back_off(s: Snapshot) -> Decision | None:
     """The next attempt is not due yet."""
     if s.status.retry_at is None or s.now >= s.status.retry_at:
@@ -198,6 +215,7 @@ BEFORE_DISPATCH: Final[tuple[Rule[Snapshot], ...]] = (
     stop_before_start,
     invalid_input,
     expire,
+    act_on_robot,
     back_off,
     pause_after_hand_back,
 )

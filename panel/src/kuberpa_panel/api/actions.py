@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from kuberpa.activity import MAX_INPUT_BYTES, ActivityItem, ActivityItemSpec, DesiredState
 from kuberpa.client import ApiError, InvalidError
-from kuberpa.definition_rights import DEFINITION_RIGHTS
+from kuberpa.definition_rights import DEFINITION_RIGHTS, ROBOT_ACTIONS
 from kuberpa_panel.api.access import require
 from kuberpa_panel.api.context import Context
 from kuberpa_panel.api.problems import ConflictProblem, FieldError, InvalidProblem, Right, from_api_error
@@ -39,6 +39,8 @@ async def run(  # noqa: PLR0913  who, where, and what
     await require(access, user, Right("create", "robots/run", namespace, robot))
     if (special := DEFINITION_RIGHTS.get(parsed.definition)) is not None:
         await require(access, user, Right("create", f"robots/{special}", namespace, robot))
+    if parsed.definition in ROBOT_ACTIONS:
+        await require(access, user, Right("patch", "robots", namespace, robot))
     try:
         return await context.services.activities.create(user, namespace, spec, name=name, labels=labels)
     except InputError as error:

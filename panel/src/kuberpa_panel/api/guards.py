@@ -19,7 +19,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from kuberpa.activity import ActivityItem
-from kuberpa.definition_rights import DEFINITION_RIGHTS
+from kuberpa.definition_rights import DEFINITION_RIGHTS, ROBOT_ACTIONS
 from kuberpa.schedule import Schedule
 from kuberpa_panel.api.access import Scope, allows, require, scope_of
 from kuberpa_panel.api.context import Context, context_of
@@ -170,6 +170,11 @@ def schedule_rights(schedule: Schedule) -> tuple[Right, ...]:
         Right("create", f"robots/{DEFINITION_RIGHTS[definition]}", meta.namespace, robot)
         for definition, robot in sorted(definitions_of(schedule))
         if definition in DEFINITION_RIGHTS
+    ]
+    needed += [
+        Right("patch", "robots", meta.namespace, robot)
+        for definition, robot in sorted(definitions_of(schedule))
+        if definition in ROBOT_ACTIONS
     ]
     if action.robot_state is not None:
         needed += [Right("create", "robots/stop", meta.namespace), Right("patch", "robots", meta.namespace)]
