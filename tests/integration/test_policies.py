@@ -159,12 +159,12 @@ class TestRun:
         self, policed: Cluster, definition: str, right: str
     ) -> None:
         special = on("mine") | {"def": definition}
-        for kind, spec, path in (
-            ("ActivityItem", special, "spec.def"),
-            ("Schedule", schedule_of(special), "spec.action.activity.spec.def"),
+        for user, kind, spec, path in (
+            (OPERATES, "ActivityItem", special, "spec.def"),
+            (LIMITED, "Schedule", schedule_of(special), "spec.action.activity.spec.def"),
         ):
-            run = create(policed, manifest(kind, spec), OPERATES.flag)
-            assert f"{path}: user operates may not run {definition} there" in run.stderr
+            run = create(policed, manifest(kind, spec), user.flag)
+            assert f"{path}: user {user.name} may not run {definition} there" in run.stderr
             assert f"the verb create on robots/{right}" in run.stderr
             created(policed, manifest(kind, spec), ADMIN.flag)
 
