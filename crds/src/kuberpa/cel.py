@@ -177,8 +177,9 @@ _ROBOT: Final[dict[str, tuple[Rule, ...]]] = {
             field="session.type",
         ),
         Rule(
-            rule="self.?session.?type.orValue('None') == 'None' || !has(self.runtime.windowsPod)",
-            message="must be None with runtime.windowsPod: Windows containers have no desktop",
+            rule="self.?session.?type.orValue('None') == 'None' || "
+            "!(has(self.runtime.windowsPod) || has(self.runtime.host))",
+            message="must be None with runtime.windowsPod, which has no desktop, and runtime.host, which has its own",
             field="session.type",
         ),
     ),

@@ -85,6 +85,7 @@ def _words(s: Snapshot, seen: SessionStatus) -> str:
     words = _STATES.get(seen.state, "")
     if seen.message:
         return f"{words}: {seen.message}"
-    if seen.state is SessionState.NONE and s.robot.spec.session.type is SessionType.NONE:
+    own = s.robot.spec.session.type is SessionType.NONE and s.robot.spec.runtime.linux_pod is not None
+    if seen.state is SessionState.NONE and own:
         return f"{words}; spec.session.type: Console would give it one"
     return words
