@@ -6,14 +6,16 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import asyncpg
 import jsonpatch
 import pytest
-from tests.support.cluster import Cluster
+from tests.support.cluster import REPOSITORY, Cluster
 from tests.support.panel import PanelProcess, World, eventually
+from tests.support.plugins import install
 
 from kuberpa.client import GSETTINGS, ROBOTS, InvalidError
 from kuberpa.gsettings import Settings
@@ -302,3 +304,32 @@ async def test_what_is_kept_no_longer_is_deleted(panel: PanelProcess) -> None:
         await database.close()
     assert [row["uid"] for row in left] == ["new-one"]
     assert [row["uid"] for row in lines] == ["new-one"]
+
+
+async def test_a_plug_in_shows_only_what_its_viewer_may_see_and_nothing_without_its_right(
+    panel_of_own: PanelProcess, tokens: dict[str, str], robots: None, tmp_path: Path
+) -> None:
+    folder = install(REPOSITORY / "manifests/panel-board/board", tmp_path / "site")
+    await panel_of_own.start(PYTHONPATH=str(folder))
+    async with aiohttp.ClientSession() as session:
+        admin, viewer, nobody = (
+            Person(session, panel_of_own.url, tokens[name]) for name in ("admin", "viewer", "nobody")
+        )
+
+        async def counted() -> bool:
+            everything = sum((await admin.ok("GET", "/panels/board/phases")).values())
+            mine = sum((await viewer.ok("GET", "/panels/board/phases")).values())
+            return bool(0 < mine < everything)
+
+        await eventually(counted, "the robots being counted")
+        status, answer, _ = await nobody.call("GET", "/panels/board/phases")
+        assert (status, answer["missingRight"]["resource"]) == (403, "robots")
+        assert await admin.ok("GET", "/gsettings/versions/panels") == {"board": "1.0.0"}
+        for person, expected in ((viewer, 200), (nobody, 403)):
+            headers = {"Authorization": f"Bearer {person.token}"}
+            async with session.get(f"{panel_of_own.url}/panels/board", headers=headers) as response:
+                text = await response.text()
+                assert response.status == expected
+                assert (f"{TEAM}/clerk" in text, "spy" in text) == (expected == 200, False)
+            async with session.get(panel_of_own.url, headers=headers) as response:
+                assert ('id="card-board"' in await response.text()) is (expected == 200)

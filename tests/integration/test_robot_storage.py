@@ -12,6 +12,11 @@ from tests.support.office import Office, opened
 from tests.support.robot_packages import make_wheel
 from tests.support.waiting import eventually
 
+from kuberpa.orchestrator import ActivityError, Orchestrator
+from kuberpa.panelclient import PanelError
+from kuberpa.robot_orders import RobotAction
+from kuberpa.treepath import EditOp
+
 pytestmark = pytest.mark.timeout(600)
 ACTIVITIES = """
     from kuberpa_agent.sdk import StorageConflictError, StorageInvalidError, activity, gsettings, storage
@@ -141,3 +146,29 @@ def test_the_operator_goes_by_settings_at_once(office: Office) -> None:
         )
     finally:
         assert office.kuberpa("gsettings", "delete", setting).returncode == 0
+
+
+async def test_python_has_the_orchestrators_functions(office: Office, tmp_path: Path) -> None:
+    place, data = office.namespace, bytes(range(256)) * 4096
+    (tmp_path / "sent").write_bytes(data)
+    async with Orchestrator(office.cluster.panel_url, office.token) as orchestrator:
+        changed = await orchestrator.custom_set(place, "limits", "python", 1)
+        assert (changed.name, changed.field, changed.new) == ("limits", "spec.custom.python", 1)
+        assert (await orchestrator.custom_plus(place, "limits", "python", 2)).new == 3
+        assert await orchestrator.custom_get(place, "limits", "python") == 3
+        with pytest.raises(PanelError, match="Nothing was changed"):
+            await orchestrator.custom_set(place, "limits", "python", 9, resource_version=str(1))
+        assert await orchestrator.custom_get(place, "none", "x", "default") == "default"
+        stored = await orchestrator.storage_change(place, "clerk", "python", EditOp.SET, 5)
+        assert (await orchestrator.storage_get(place, "clerk", "python")).version == stored.version
+        assert isinstance(await orchestrator.activity_run(place, "keeps.count", 0, robot="clerk"), int)
+        with pytest.raises(ActivityError, match="Failed"):
+            await orchestrator.command(place, "clerk", ["false"])
+        assert not await orchestrator.activity_exists(place, "no-such")
+        names = [each["name"] for each in await orchestrator.definitions(place, "clerk", "KEEPS")]
+        assert names == ["keeps.compare", "keeps.count", "keeps.view"]
+        await orchestrator.file_send(place, "clerk", tmp_path / "sent", "box/sent")
+        assert await orchestrator.file_fetch(place, "clerk", "box/sent") == data
+        assert (await orchestrator.robot_order(place, "clerk", RobotAction.MANUAL))["name"] == "clerk"
+        await orchestrator.robot_order(place, "clerk", RobotAction.AUTO)
+        assert (await orchestrator.robot_get(place, "clerk"))["row"]["phase"] in {"Idle", "Busy"}
