@@ -1,7 +1,10 @@
 """What robots keep and see, against everything that `kuberpa up` starts: storage, GSettings, the command line."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,14 @@ def result(office: Office, name: str, definition: str, *args: Any, user: str = "
     return item["status"].get("result")
 
 
+def settings(office: Office, *words: str) -> "subprocess.CompletedProcess[str]":
+    """`kuberpa gsettings …`: the tree has all namespaces."""
+    command = [sys.executable, "-m", "kuberpa_cli", "gsettings", *words]
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=90, env={**os.environ, **office.environment}
+    )
+
+
 def test_what_a_robot_stores_outlives_its_activities(office: Office) -> None:
     assert result(office, "first", "keeps.count", 3) == 3
     assert result(office, "second", "keeps.count", 4) == 7
@@ -115,16 +126,16 @@ def test_an_activity_receives_what_its_creator_and_its_robot_may_both_see(office
 
 def test_the_command_line_reads_changes_and_watches(office: Office) -> None:
     path = f"custom/{office.namespace}/limits"
-    said = office.kuberpa("gsettings", "set", f"{path}/weekly", "20")
+    said = settings(office, "set", f"{path}/weekly", "20")
     assert said.returncode == 0, said.stderr
     assert f"GSettings {office.namespace}/limits spec.custom.weekly" in said.stdout
-    said = office.kuberpa("gsettings", "get", path)
+    said = settings(office, "get", path)
     assert json.loads(said.stdout)["weekly"] == 20
-    said = office.kuberpa("gsettings", "get", f"robots/{office.namespace}", "--query", "$.*.spec.concurrency")
+    said = settings(office, "get", f"robots/{office.namespace}", "--query", "$.*.spec.concurrency")
     assert json.loads(said.stdout) == [{"path": "$['clerk']['spec']['concurrency']", "value": 4}]
-    said = office.kuberpa("gsettings", "set", "settings/panel/timezone", '"UTC"')
+    said = settings(office, "set", "settings/panel/timezone", '"UTC"')
     assert (said.returncode, "there is no such setting" in said.stderr) == (2, True)
-    said = office.kuberpa("gsettings", "watch", path, "--timeout", "1")
+    said = settings(office, "watch", path, "--timeout", "1")
     assert json.loads(said.stdout.splitlines()[0])["weekly"] == 20
     said = office.kuberpa("robot", "storage", "set", "clerk", "note", '"by hand"')
     assert said.returncode == 0, said.stderr
@@ -136,7 +147,7 @@ def test_the_command_line_reads_changes_and_watches(office: Office) -> None:
 
 def test_the_operator_goes_by_settings_at_once(office: Office) -> None:
     setting = "settings/operator/maxFinishedActivities"
-    assert office.kuberpa("gsettings", "set", setting, "0").returncode == 0
+    assert settings(office, "set", setting, "0").returncode == 0
     try:
         result(office, "short-lived", "keeps.count", 0, ttlSecondsAfterFinished=3600)
         eventually(
@@ -145,7 +156,7 @@ def test_the_operator_goes_by_settings_at_once(office: Office) -> None:
             60,
         )
     finally:
-        assert office.kuberpa("gsettings", "delete", setting).returncode == 0
+        assert settings(office, "delete", setting).returncode == 0
 
 
 async def test_python_has_the_orchestrators_functions(office: Office, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ import asyncio
 import http
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ssl import SSLContext
+from types import SimpleNamespace
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -17,7 +19,7 @@ from websockets.typing import Subprotocol
 from kuberpa import wire
 from kuberpa.queueing import QueueErrorCode, QueueProblem
 from kuberpa_agent.sdk.errors import QueueError
-from kuberpa_agent.sdk.testing import MemoryQueues
+from kuberpa_agent.sdk.testing import MemoryQueues, MemoryStorage
 
 DEADLINE = 60.0
 Key = tuple[str, int]
@@ -47,7 +49,9 @@ class ScriptedPanel:
     welcomes: bool = True
     queues: MemoryQueues = field(default_factory=lambda: MemoryQueues(ends_when_empty=False))
     """Work queues that calls are answered from."""
-    mute: set[wire.QueueOp] = field(default_factory=set)
+    storage: MemoryStorage = field(default_factory=MemoryStorage)
+    """What the robot has stored, and the tree that it sees."""
+    mute: set[wire.QueueOp | wire.RobotOp] = field(default_factory=set)
     """Operations that are carried out and not answered."""
     robots: dict[str, str] = field(default_factory=dict)
     """Robot by token, where one panel serves many."""
@@ -149,7 +153,7 @@ class ScriptedPanel:
     async def _answer(self, link: Link, call: wire.Call) -> None:
         """Carry a call out, once; a repeated one is answered as the first was."""
         if call.id not in self._given:
-            self._given[call.id] = self.queues.call({**call.body, "op": call.op.value, "queue": call.queue})
+            self._given[call.id] = self._carry_out(call)
         pending = self._given[call.id]
         try:
             answer = wire.Answer(id=call.id, result=await asyncio.wrap_future(pending.future))
@@ -161,6 +165,16 @@ class ScriptedPanel:
             with suppress(ConnectionClosed):
                 await link.send(answer)
         await self._notify()
+
+    def _carry_out(self, call: wire.Call) -> Any:
+        if isinstance(call.op, wire.QueueOp):
+            return self.queues.call({**call.body, "op": call.op.value, "queue": call.queue})
+        answered = Future[Any]()
+        try:
+            answered.set_result(self.storage.answer(call.op.value, call.body))
+        except QueueError as error:
+            answered.set_exception(error)
+        return SimpleNamespace(future=answered)
 
     async def _store(self, link: Link, message: wire.Output) -> None:
         key = (message.uid, message.token)

@@ -17,8 +17,9 @@ from tests.support.agent_panel import ScriptedPanel, eventually, scripted_panel,
 from tests.support.robot_packages import make_wheel, requirement
 
 from kuberpa import wire
+from kuberpa.activity import Inject
 from kuberpa.lifecycle import Outcome
-from kuberpa.wire import QueueOp
+from kuberpa.wire import QueueOp, RobotOp
 from kuberpa_agent.agent import Agent, Facts
 from kuberpa_agent.backoff import Bounds, Cause
 from kuberpa_agent.connection import Endpoint
@@ -30,7 +31,8 @@ from kuberpa_agent.settings import websocket_url
 ACTIVITIES = '''
     import asyncio, os, signal, subprocess, sys, time
     from kuberpa_agent.sdk import (
-        BusinessError, InvalidItemError, LeaseLost, QueueEmptyError, activity, log, queue, should_stop
+        BusinessError, InvalidItemError, LeaseLost, QueueEmptyError, StorageConflictError, activity, gsettings, log,
+        queue, should_stop, storage
     )
 
 
@@ -131,6 +133,22 @@ ACTIVITIES = '''
         except TimeoutError:
             print("gave up", flush=True)
         return await queue("q").aadd({"n": 1})
+
+
+    @activity
+    def keeps(times: int) -> list:
+        before = storage.read("n")
+        for _ in range(times):
+            storage.plus("n", 1)
+        try:
+            storage.set("n", 0, version=before.version)
+        except StorageConflictError as error:
+            return [storage.get("n"), type(error).__name__]
+
+
+    @activity
+    def sees(tree: dict, name: str) -> list:
+        return [tree, gsettings(f"custom/{name}"), gsettings("nothing/there")]
 
 
     @activity
@@ -424,3 +442,35 @@ def _address(robot: Robot) -> str:
     handle = os.open(robot.state_dir, os.O_RDONLY)
     assert socket.AF_UNIX
     return f"/proc/self/fd/{handle}/{SOCKET_NAME}"
+
+
+@pytest.mark.usefixtures("robot")
+async def test_what_a_robot_stores_goes_through_the_agent(panel: ScriptedPanel) -> None:
+    end = await run(panel, "keeps", "keeps", 3)
+    assert (end.outcome, end.result) == (Outcome.SUCCEEDED, [3, "StorageConflictError"]), end.error
+    assert panel.storage.document == {"n": 3}
+
+
+@pytest.mark.usefixtures("robot")
+async def test_a_change_whose_answer_was_lost_is_asked_again_under_its_id(panel: ScriptedPanel) -> None:
+    panel.storage.document.clear()
+    panel.mute.add(RobotOp.STORAGE_CHANGE)
+    await begin(panel, "again", "keeps", 1)
+    await panel.until(lambda: panel.storage.document == {"n": 1})
+    panel.mute.clear()
+    await panel.links[-1].socket.close()
+    end = await ended(panel, "again")
+    assert (end.outcome, end.result) == (Outcome.SUCCEEDED, [1, "StorageConflictError"]), end.error
+
+
+@pytest.mark.usefixtures("robot")
+async def test_a_named_parameter_receives_the_tree_that_may_be_seen(panel: ScriptedPanel) -> None:
+    panel.storage.gsettings.update({"custom": {"limits": {"daily": 5}}})
+    link = await panel.connected()
+    sent = start("sees", "sees", "limits")
+    await link.send(sent.model_copy(update={"inject": Inject(gsettings="tree")}))
+    end = await ended(panel, "sees")
+    assert (end.outcome, end.result) == (
+        Outcome.SUCCEEDED,
+        [{"custom": {"limits": {"daily": 5}}}, {"daily": 5}, None],
+    ), end.error

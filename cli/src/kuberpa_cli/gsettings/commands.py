@@ -13,7 +13,7 @@ from kuberpa.orchestrator import Orchestrator
 from kuberpa.panelclient import PanelError
 from kuberpa.treepath import EditOp
 from kuberpa_cli.work.address import find_panel
-from kuberpa_cli.work.arguments import parse_duration, parse_value
+from kuberpa_cli.work.arguments import check_name, parse_duration, parse_value
 from kuberpa_cli.work.connection import connect, default_namespace
 from kuberpa_cli.work.edge import finish
 from kuberpa_cli.work.exits import ExitCode, UsageError, WorkError
@@ -115,15 +115,16 @@ def watch(
 
 
 @storage.command("get", epilog=EXIT_CODES, no_args_is_help=True)
-def storage_get(robot: Robot, path: Path = "", namespace: Namespace = None) -> None:
+def storage_get(context: typer.Context, robot: Robot, path: Path = "", namespace: Namespace = None) -> None:
     """Print what a robot has stored, at a path or all of it, as JSON.
 
     kuberpa robot storage get clerk cursor/page
     """
+    place = _namespace(context, namespace)
 
     async def work() -> int:
         async with _orchestrator() as orchestrator:
-            stored = await orchestrator.storage_get(namespace or default_namespace(), robot, path)
+            stored = await orchestrator.storage_get(place, robot, path)
         if not stored.found:
             raise UsageError(f"{robot} has nothing stored" + (f" at {path}" if path else ""))
         _print(stored.value)
@@ -134,6 +135,7 @@ def storage_get(robot: Robot, path: Path = "", namespace: Namespace = None) -> N
 
 @storage.command("set", epilog=EXIT_CODES, no_args_is_help=True)
 def storage_set(  # noqa: PLR0913, PLR0917  one parameter an option
+    context: typer.Context,
     robot: Robot,
     path: Path,
     value: Value,
@@ -145,26 +147,31 @@ def storage_set(  # noqa: PLR0913, PLR0917  one parameter an option
 
     kuberpa robot storage set clerk cursor/page 7
     """
-    _finish_change(robot, path, op, parse_value(value, "VALUE"), namespace, version)
+    _finish_change(_namespace(context, namespace), robot, path, op, parse_value(value, "VALUE"), version)
 
 
 @storage.command("delete", epilog=EXIT_CODES, no_args_is_help=True)
-def storage_delete(robot: Robot, path: Path = "", namespace: Namespace = None) -> None:
+def storage_delete(context: typer.Context, robot: Robot, path: Path = "", namespace: Namespace = None) -> None:
     """Take out what a robot has stored at a path; without a path all of it."""
-    _finish_change(robot, path, EditOp.DELETE, None, namespace, None)
+    _finish_change(_namespace(context, namespace), robot, path, EditOp.DELETE, None, None)
 
 
 def _finish_change(  # noqa: PLR0913, PLR0917  one place, and what is done to it
-    robot: str, path: str, op: EditOp, value: Any, namespace: str | None, version: int | None
+    namespace: str, robot: str, path: str, op: EditOp, value: Any, version: int | None
 ) -> None:
     async def work() -> int:
         async with _orchestrator() as orchestrator:
-            place = namespace or default_namespace()
-            stored = await orchestrator.storage_change(place, robot, path, op, value, version=version)
+            stored = await orchestrator.storage_change(namespace, robot, path, op, value, version=version)
         _say(f"storage of {robot} has version {stored.version} and {stored.bytes} bytes")
         return ExitCode.SUCCEEDED
 
     finish(work())
+
+
+def _namespace(context: typer.Context, given: str | None) -> str:
+    """Named here, or after `kuberpa robot`."""
+    chosen = given or context.obj
+    return check_name(chosen, "--namespace") if chosen else default_namespace()
 
 
 @asynccontextmanager
