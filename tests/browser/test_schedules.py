@@ -179,3 +179,47 @@ async def test_a_viewer_changes_no_schedule_and_no_fleet(visitor: Visitor) -> No
         )
         assert answer.status == 403, path
         assert "need" in await answer.text()
+
+
+async def test_the_history_is_cut_to_a_stretch_of_time_that_stands_in_the_address(boss: Visitor) -> None:
+    page = boss.page
+    await boss.go(f"/schedules/{NAMESPACE}/nightly?outcome=Ran")
+    ran = await page.locator("#schedule-history li").count()
+    assert ran
+    await page.fill("#since", "2001-01-01T00:00")
+    await page.fill("#until-then", "2001-01-02T00:00")
+    await page.click("#schedule-history >> text=Filter")
+    await expect(page.locator("#schedule-history")).to_contain_text("No instant fared so")
+    assert "outcome=Ran" in page.url
+    assert "until=2001-01-02" in page.url
+    await page.fill("#until-then", "2101-01-02T00:00")
+    await page.click("#schedule-history >> text=Filter")
+    await expect(page.locator("#schedule-history li")).to_have_count(ran)
+    assert await boss.go(f"/schedules/{NAMESPACE}/nightly?since=tomorrow") == 422
+
+
+async def test_the_agenda_tells_what_comes_on_a_day_and_why_something_does_not(boss: Visitor) -> None:
+    page = boss.page
+    await boss.go("/schedules")
+    await page.click("main >> text=Agenda")
+    await boss.go("/agenda?day=2027-05-07&span=week&text=nightly")
+    await expect(page.locator("#agenda h2").first).to_contain_text("Friday, 07 May 2027")
+    entries = page.locator("#agenda li", has_text="nightly")
+    await expect(entries.filter(has_text="by '0 2 * * *'").first).to_contain_text("Run")
+    await expect(entries.filter(has_text="Excluded").first).to_contain_text("Victory Day")
+    await page.select_option("#span", "day")
+    await page.click("#agenda >> text=Show")
+    assert "span=day" in page.url
+    await page.click("[rel=next]")
+    assert "day=2027-05-08" in page.url
+    assert await boss.go("/agenda?day=someday") == 422
+
+
+async def test_the_agenda_over_rest_lists_what_one_may_see(boss: Visitor) -> None:
+    stretch = {"from": "2027-05-09T00:00:00Z", "to": "2027-05-10T00:00:00Z", "text": "nightly"}
+    async with boss.site.http("boss") as http, http.get("/api/v1/agenda", params=stretch) as answer:
+        found = await answer.json()
+    assert [(each["schedule"], each["entry"]["outcome"]) for each in found["items"]] == [("nightly", "Skipped")]
+    too_long = stretch | {"to": "2028-01-01T00:00:00Z"}
+    async with boss.site.http("boss") as http, http.get("/api/v1/agenda", params=too_long) as answer:
+        assert answer.status == 422

@@ -135,8 +135,8 @@ KINDS: Final = (
         plural="schedules",
         short_name="sched",
         columns=(
-            Column("Schedules", ".spec.schedules", "Cron expressions."),
-            Column("Zone", ".spec.timeZone", "Zone that they are read in."),
+            Column("Plan", ".status.plan", "Cron expressions, interval, instants or rule."),
+            Column("Zone", ".spec.timeZone", "Zone that it is read in."),
             Column("Suspend", ".spec.suspend", "Whether nothing fires.", "boolean"),
             Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether it can fire."),
             Column("Last", ".status.lastScheduleTime", "Time since the last decided instant.", "date"),

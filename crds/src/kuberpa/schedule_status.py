@@ -13,6 +13,7 @@ FIRINGS_KEPT = 100
 BUFFER_MAX = 100
 SEQUENCES_MAX = 64
 QUEUED_MAX = 100
+PLAN_CHARS = 100
 
 
 class ScheduleCondition(StrEnum):
@@ -157,6 +158,7 @@ class ScheduleStatus(Model):
             description="Ready: whether the schedule can fire, and if not, what is wrong with which field.",
         ),
     ] = ()
+    plan: Annotated[str, Field(max_length=PLAN_CHARS, description="What names the instants, in a few words.")] = ""
     last_schedule_time: Annotated[Instant | None, Field(description="Every instant up to this one is decided.")] = None
     next_schedule_times: Annotated[
         tuple[Instant, ...], Field(max_length=NEXT_TIMES, description="The next firings.")

@@ -413,3 +413,36 @@ async def test_a_calendar_whose_status_was_not_taken_is_read_again(sim: Simulati
     await sim.create("calendars", "office", {})
     assert not refusing
     assert (await sim.status("calendars", "office"))["state"] == "Working"
+
+
+async def test_a_pause_that_nobody_was_there_to_see_is_kept_with_its_note(sim: Simulation) -> None:
+    await schedule(sim, concurrencyPolicy="Allow")
+    await sim.reconciler.drain(0)
+    sim.api.watchers.clear()
+    pause = {"note": "bank closed", "until": "2026-01-05T08:03:30Z"}
+    await sim.patch("schedules", "nightly", {"spec": {"pause": pause}})
+    sim.clock.at = START + timedelta(minutes=5)
+    sim.start()
+    await sim.lead()
+    await sim.settle()
+    entries = (await sim.status("schedules", "nightly"))["firings"]
+    skipped = [entry for entry in entries if entry["reason"] == "Paused"]
+    assert [(entry["count"], entry["message"]) for entry in skipped] == [(3, "bank closed")]
+    assert await fired(sim) == minutes(5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"schedules": ["0 9 * * 1-5", "@daily"]}, "0 9 * * 1-5, @daily"),
+        ({"every": {"interval": "15m"}}, "every 15m"),
+        ({"at": ["2026-01-06T09:00:00Z", "2026-01-07T09:00:00Z"]}, "at 2 instants"),
+        ({"rrule": "DTSTART:20270101T090000 RRULE:FREQ=MONTHLY;BYDAY=-1FR"}, "FREQ=MONTHLY;BYDAY=-1FR"),
+        ({"schedules": [f"{n} 9 * * *" for n in range(20)]}, "…"),
+    ],
+)
+async def test_status_says_the_plan_in_a_few_words(sim: Simulation, spec: dict[str, Any], words: str) -> None:
+    await sim.create("schedules", "nightly", {"action": ACTION, **spec})
+    plan = (await sim.status("schedules", "nightly"))["plan"]
+    assert plan.endswith(words)
+    assert len(plan) <= 100

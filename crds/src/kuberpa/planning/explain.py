@@ -10,6 +10,7 @@ from kuberpa.model import Instant, Model
 from kuberpa.planning.plan import Plan, Slot
 from kuberpa.reasons import Reason
 from kuberpa.schedule import ScheduleSpec
+from kuberpa.schedule_status import PLAN_CHARS
 
 RUN: Final = "Run"
 SKIPPED: Final = "Skipped"
@@ -53,6 +54,19 @@ def _words(spec: ScheduleSpec, slot: Slot) -> str:
     words = f"{slot.reason}: {slot.why}" if slot.reason is not Reason.SCHEDULED else _source(spec)
     delay = (slot.at - slot.time).total_seconds()
     return f"{words}; {delay:g} s of jitter after {slot.time.isoformat()}" if delay else words
+
+
+def in_words(spec: ScheduleSpec) -> str:
+    """What names the instants, in a few words."""
+    rule = next((line for line in spec.rrule.split() if "FREQ=" in line.upper()), "rrule")
+    named = [
+        *spec.schedules,
+        f"every {spec.every.interval}" if spec.every else "",
+        f"at {len(spec.at)} instant{'s' if len(spec.at) > 1 else ''}" if spec.at else "",
+        rule.upper().removeprefix("RRULE:") if spec.rrule else "",
+    ]
+    text = ", ".join(name for name in named if name)
+    return text if len(text) <= PLAN_CHARS else f"{text[: PLAN_CHARS - 1]}…"
 
 
 def _source(spec: ScheduleSpec) -> str:

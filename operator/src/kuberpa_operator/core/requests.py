@@ -39,10 +39,11 @@ def pause_of(s: Snapshot) -> tuple[Reason, str, datetime | None] | None:
 
 
 def resumed_at(s: Snapshot) -> datetime | None:
-    """When a pause ended that the status still shows; None when it shows none."""
-    if s.former_reason not in {Reason.SUSPENDED, Reason.PAUSED, Reason.PAUSED_ON_FAILURE}:
-        return None
+    """When a pause ended that the status still shows, or that it never came to show; None when there was none."""
     pause = s.schedule.spec.pause
+    if s.former_reason not in {Reason.SUSPENDED, Reason.PAUSED, Reason.PAUSED_ON_FAILURE}:
+        # one that was asked for and ended while nobody was there to see it
+        return pause.until if s.edited and pause is not None else None
     over = pause is not None and s.former_reason == Reason.PAUSED and not s.edited
     return pause.until if over and pause is not None and pause.until is not None else s.now
 

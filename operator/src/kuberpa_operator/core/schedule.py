@@ -17,6 +17,7 @@ from kuberpa.activity import ActivityItem, ActivityPhase
 from kuberpa.meta import Condition, ConditionStatus
 from kuberpa.planning.cron import MAX_YEARS
 from kuberpa.planning.errors import CalendarNotFoundError, InvalidCalendarError, InvalidZoneError, PlanError
+from kuberpa.planning.explain import in_words
 from kuberpa.planning.plan import Plan, Slot
 from kuberpa.reasons import Reason
 from kuberpa.schedule import (
@@ -219,7 +220,8 @@ def _judge(s: Snapshot, due: tuple[Slot, ...]) -> tuple[list[Fate], list[Slot]]:
     elif uncounted and not s.edited:
         message = "more were due at once than are counted: those between time and until"
         fates.append(Fate(s.since, Outcome.MISSED, Reason.TOO_MANY_MISSED, message, until=due[0].time, count=0))
-    fates += [Fate(slot.time, Outcome.SKIPPED, Reason.PAUSED) for slot in due if resumed and slot.time <= resumed]
+    note = spec.pause.note if spec.pause is not None else ""
+    fates += [Fate(slot.time, Outcome.SKIPPED, Reason.PAUSED, note) for slot in due if resumed and slot.time <= resumed]
     due = tuple(slot for slot in due if resumed is None or slot.time > resumed)
     fates += [Fate(slot.time, Outcome.SKIPPED, slot.reason, slot.why) for slot in due if not slot.fires]
     firing = [slot for slot in due if slot.fires]
@@ -292,6 +294,7 @@ def _result(  # noqa: PLR0913  the parts of one decision
         update={
             "observed_generation": s.schedule.metadata.generation,
             "conditions": (_ready(s, reason, message, ready=ready),),
+            "plan": in_words(s.schedule.spec),
             "next_schedule_times": upcoming,
             "active": _active(s),
             "missed": (*s.status.missed, *_missed(fates))[-MISSED_KEPT:],
@@ -323,6 +326,7 @@ def _not_ready(s: Snapshot, reason: Reason, message: str) -> Decision:
         update={
             "observed_generation": s.schedule.metadata.generation,
             "conditions": (_ready(s, reason, message, ready=False),),
+            "plan": in_words(s.schedule.spec),
             "next_schedule_times": (),
             "active": _active(s),
         }

@@ -113,3 +113,8 @@ def select(schedules: Iterable[Schedule]) -> tuple[ScheduleRow, ...]:
     return tuple(
         sorted(rows, key=lambda row: (not row.is_broken, not row.next, *row.next[:1], row.namespace, row.name))
     )
+
+
+def words_of(row: ScheduleRow) -> tuple[str, ...]:
+    """What a row is found by."""
+    return row.namespace, row.name, *row.expressions, row.time_zone, row.definition, row.target, row.resting, row.why

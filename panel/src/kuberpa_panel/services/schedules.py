@@ -1,12 +1,13 @@
 import logging
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice, takewhile
 from typing import Any
 
 from kuberpa.client import SCHEDULES, Cluster
 from kuberpa.names import ANNOTATION_ON_BEHALF_OF, timestamp
 from kuberpa.planning.explain import Explained, explain
-from kuberpa.planning.plan import parse
+from kuberpa.planning.plan import Plan, parse
 from kuberpa.schedule import Schedule
 from kuberpa.schedule_action import ActivityTemplate
 from kuberpa_panel import clock
@@ -35,14 +36,21 @@ class Schedules:
 
     def next(self, schedule: Schedule, since: datetime | None, count: int) -> tuple[Explained, ...]:
         """Its next firings, and what is left out between them. Raises PlanError for a plan that cannot be read."""
+        return tuple(explain(self._plan(schedule), since or clock.now(), count))
+
+    def between(self, schedule: Schedule, begin: datetime, end: datetime, limit: int) -> tuple[Explained, ...]:
+        """Its first instants of a stretch, with what is left out between them. Raises PlanError."""
+        entries = explain(self._plan(schedule), begin, limit)
+        return tuple(islice(takewhile(lambda entry: entry.at < end, entries), limit))
+
+    def _plan(self, schedule: Schedule) -> Plan:
         meta = schedule.metadata
         calendars = {
             calendar.metadata.name: calendar.spec
             for calendar in self._cache.calendars
             if calendar.metadata.namespace == meta.namespace
         }
-        plan = parse(schedule.spec, calendars, f"{meta.namespace}/{meta.name}")
-        return tuple(explain(plan, since or clock.now(), count))
+        return parse(schedule.spec, calendars, f"{meta.namespace}/{meta.name}")
 
     async def firings(self, namespace: str, name: str, **query: Any) -> FiringPage:
         """What became of its instants, the latest decision first. Raises CursorError, ArchiveUnavailableError."""

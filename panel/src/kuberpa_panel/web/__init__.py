@@ -9,6 +9,7 @@ from kuberpa_panel.api.limits import BodyLimit
 from kuberpa_panel.web import (
     activities,
     adding,
+    agenda,
     calendars,
     fleets,
     gsettings,
@@ -44,6 +45,7 @@ def mount(app: FastAPI) -> None:
         items,
         adding,
         schedules,
+        agenda,
         calendars,
         gsettings,
         storage,

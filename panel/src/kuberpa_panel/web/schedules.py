@@ -18,7 +18,7 @@ from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import Allowed, MaySchedule, Visible, guarded, may_schedule
 from kuberpa_panel.api.problems import FieldError, InvalidProblem, NotFoundProblem
 from kuberpa_panel.api.schedule_routes import BackfillRequest, PauseRequest
-from kuberpa_panel.api.schedules import ScheduleRow, row_of
+from kuberpa_panel.api.schedules import row_of
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
 from kuberpa_panel.database.firings import FiringPage
 from kuberpa_panel.database.pool import ArchiveUnavailableError
@@ -44,6 +44,8 @@ class HistoryQuery(Model):
     """Which entries of the history; what is empty does not filter."""
 
     outcome: Literal["", "Ran", "Skipped", "Missed", "Buffered", "Replaced"] = ""
+    since: str = Field("", max_length=40)
+    until: str = Field("", max_length=40)
     cursor: str = Field("", max_length=512)
 
 
@@ -90,11 +92,10 @@ async def stream_schedules(
 
 def _list(request: Request, scope: Scope, query: ListQuery) -> dict[str, Any]:
     rows = schedules.select(scope.filter(context_of(request).services.cache.schedules))
-    return {"query": query, "found": paged([row for row in rows if mentions(query.text, *_words(row))], query)}
-
-
-def _words(row: ScheduleRow) -> tuple[str, ...]:
-    return row.namespace, row.name, *row.expressions, row.time_zone, row.definition, row.target, row.resting, row.why
+    return {
+        "query": query,
+        "found": paged([row for row in rows if mentions(query.text, *schedules.words_of(row))], query),
+    }
 
 
 @router.get(PATH)
@@ -244,9 +245,10 @@ async def _detail(
 ) -> dict[str, Any]:
     context, meta = context_of(request), schedule.metadata
     firings, away = FiringPage(items=()), False
+    times = {field: wall_time(request, text, field) for field in ("since", "until") if (text := getattr(query, field))}
     try:
         firings = await context.services.schedules.firings(
-            meta.namespace, meta.name, outcome=query.outcome, cursor=query.cursor, limit=25
+            meta.namespace, meta.name, outcome=query.outcome, cursor=query.cursor, limit=25, **times
         )
     except CursorError as error:
         raise InvalidProblem(str(error), errors=(FieldError("cursor", str(error)),)) from error
