@@ -259,6 +259,7 @@ async def _detail(
         "spec": schedule.spec,
         "progress": schedule.status,
         "query": query,
+        "times": times,
         "plan": plan.entries[:SHOWN],
         "plan_problem": plan.problem,
         "firings": firings,
