@@ -16,8 +16,7 @@ from kuberpa_agent.screen.capture import UncapturableError
 def windows() -> list[dict[str, Any]]:
     """Those that are shown, the topmost first. Raises UncapturableError."""
     with _display() as display:
-        focus = display.get_input_focus().focus
-        active = getattr(focus, "id", 0)
+        active = _focused(display)
         return [told for window in _shown(display) if (told := _describe(display, window, active)) is not None]
 
 
@@ -68,7 +67,19 @@ def _shown(display: Any) -> Iterator[Any]:
             continue
 
 
-def _describe(display: Any, window: Any, active: int) -> dict[str, Any] | None:
+def _focused(display: Any) -> set[int]:
+    """The window that has the keyboard, and those that it is in: programs may give the keyboard to a part of theirs."""
+    window, found = display.get_input_focus().focus, set[int]()
+    try:
+        while hasattr(window, "id") and window.id != display.screen().root.id:
+            found.add(window.id)
+            window = window.query_tree().parent
+    except BadWindow:
+        pass
+    return found
+
+
+def _describe(display: Any, window: Any, active: set[int]) -> dict[str, Any] | None:
     try:
         name = window.get_full_text_property(display.intern_atom("_NET_WM_NAME")) or window.get_wm_name() or ""
         kind = window.get_wm_class()
@@ -82,7 +93,7 @@ def _describe(display: Any, window: Any, active: int) -> dict[str, Any] | None:
         "title": name.decode("utf-8", "replace") if isinstance(name, bytes) else name,
         "class": kind[1] if kind else "",
         "pid": int(owner.value[0]) if owner else None,
-        "active": window.id == active,
+        "active": window.id in active,
         "x": -place.x,
         "y": -place.y,
         "width": size.width,
