@@ -1,14 +1,16 @@
 """What `kuberpa robot` says and when it is done, without a cluster."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from kuberpa.client import ForbiddenError
 from kuberpa.robot import Robot
 from kuberpa.robot_orders import RobotAction
 from kuberpa_cli.work.arguments import robot_name
 from kuberpa_cli.work.exits import UsageError
-from kuberpa_cli.work.robots import Order, check_choice
+from kuberpa_cli.work.robots import Order, check_choice, order
 from kuberpa_cli.work.screen import columns
 
 
@@ -45,15 +47,45 @@ def test_a_status_that_has_not_seen_the_wish_says_nothing_about_it() -> None:
 
 
 def test_a_restart_is_done_when_another_pod_works() -> None:
-    order = Order(RobotAction.RESTART)
-    assert not order.is_done(robot("Idle"), robot("Starting", pod="b"))
-    assert order.is_done(robot("Idle"), robot("Idle", pod="b"))
+    wanted = Order(RobotAction.RESTART)
+    assert not wanted.is_done(robot("Idle"), robot("Starting", pod="b"))
+    assert wanted.is_done(robot("Idle"), robot("Idle", pod="b"))
 
 
 def test_an_order_says_what_it_means() -> None:
     stopping = robot("Idle", stop={"gracePeriodSeconds": 90})
     assert "is killed after 90 s" in Order(RobotAction.STOP).said(stopping)
     assert Order(RobotAction.STOP, force=True).said(stopping) == "clerk is to stop now: what runs is killed"
+
+
+class CountingCluster:
+    """Takes patches of robots, all but one's, and counts how many come at once."""
+
+    server = "https://cluster"
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    async def merge(self, _: Any, namespace: str, name: str, patch: Any) -> Any:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0)
+        self.now -= 1
+        if name == "r03":
+            raise ForbiddenError("robots 'r03' is forbidden", status=403)
+        return {"metadata": {"name": name}, "spec": {"runtime": {"linuxPod": {}}, **patch["spec"]}}
+
+
+async def test_many_are_asked_side_by_side_told_in_order_and_one_that_refuses_keeps_nobody_from_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster, names = CountingCluster(), [f"r{number:02}" for number in range(40)]
+    wanted = Order(RobotAction.MANUAL)
+    code = await order(cluster, "default", names, {}, wanted, wait_seconds=None)  # type: ignore[arg-type]
+    told, errors = capsys.readouterr()
+    assert [line.split()[0] for line in told.splitlines()] == [name for name in names if name != "r03"]
+    assert "r03" in errors
+    assert (code != 0, cluster.most) == (True, 16)
 
 
 @pytest.mark.parametrize(("names", "selector"), [([], {}), (["a"], {"team": "x"})])

@@ -15,7 +15,11 @@ from kuberpa_cli.work.exits import ExitCode, UsageError, WorkError
 from kuberpa_cli.work.screen import Screen, columns
 from kuberpa_cli.work.targets import no_robot_named, no_robot_selected
 
+AT_ONCE: Final = 16
+"""Robots that are asked at a time."""
 LOOK_SECONDS: Final = 0.25
+LOOKED_AT_A_SECOND: Final = 400
+"""Robots that `--wait` reads a second at most: a thousand are looked at every 2.5 s."""
 HEADERS: Final = ("NAME", "DESIRED", "PHASE", "CONTROL", "RUNNING", "QUEUED", "NODE", "WHY")
 WORDS: Final = {
     RobotAction.START: "is to work",
@@ -91,15 +95,23 @@ async def order(  # noqa: PLR0913  whom, what, and how to see it through
         names = [robot.metadata.name for robot in await _selected(cluster, namespace, selector)]
         if not names:
             raise no_robot_selected(namespace, selector)
-    for name in names:
-        try:
-            robot = await _ask(cluster, namespace, name, wanted)
-        except WorkError as error:
-            screen.note(f"Error: {error}", "31")
-            code = max(code, error.exit_code)
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(name: str) -> Robot | WorkError:
+        async with room:
+            try:
+                return await _ask(cluster, namespace, name, wanted)
+            except WorkError as error:
+                return error
+
+    for task in [asyncio.create_task(ask(name)) for name in names]:
+        answer = await task
+        if isinstance(answer, WorkError):
+            screen.note(f"Error: {answer}", "31")
+            code = max(code, answer.exit_code)
         else:
-            screen.out.write(f"{wanted.said(robot)}\n")
-            asked.append(robot)
+            screen.out.write(f"{wanted.said(answer)}\n")
+            asked.append(answer)
     if wait_seconds is not None:
         code = max(code, await _wait(cluster, namespace, asked, wanted, screen, wait_seconds))
     return code
@@ -141,7 +153,7 @@ async def _wait(  # noqa: PLR0913, PLR0917  for whom, for what, and for how long
                 screen.note(f"{robot.metadata.name}: still {robot.status.phase}: {robot.status.message}", "31")
             return ExitCode.FAILED
         if open_:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(max(LOOK_SECONDS, len(robots) / LOOKED_AT_A_SECOND))
     return ExitCode.SUCCEEDED
 
 
