@@ -12,7 +12,7 @@ from kuberpa_panel.api.access import Scope
 from kuberpa_panel.api.activities import ActivityQuery
 from kuberpa_panel.api.output import OutputGap, Place, with_gaps
 from kuberpa_panel.api.problems import InvalidProblem, UnavailableProblem, from_api_error
-from kuberpa_panel.api.robots import RobotQuery
+from kuberpa_panel.api.robots import RobotQuery, RowMemory
 from kuberpa_panel.database.records import LogLine
 from kuberpa_panel.web.run import RunForm
 
@@ -186,3 +186,14 @@ def test_errors_of_the_api_server_keep_their_field() -> None:
     assert isinstance(problem, InvalidProblem)
     assert [(error.field, error.message) for error in problem.errors] == [("spec.priority", "too large")]
     assert isinstance(from_api_error(UnavailableError("down")), UnavailableProblem)
+
+
+def test_a_row_is_made_once_for_each_state_of_a_robot_and_forgotten_beyond_its_bound() -> None:
+    memory = RowMemory(most=2)
+    first = Robot.of({"metadata": {"name": "a", "uid": "1"}, "spec": {"runtime": {"linuxPod": {}}}})
+    changed = first.model_copy(update={"status": first.status.model_copy(update={"message": "works"})})
+    assert memory.row_of(first) is memory.row_of(first)
+    assert memory.row_of(changed).message == "works"
+    for uid in ("2", "3"):
+        memory.row_of(first.model_copy(update={"metadata": first.metadata.model_copy(update={"uid": uid})}))
+    assert len(memory._rows) == 2

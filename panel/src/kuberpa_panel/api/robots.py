@@ -1,5 +1,6 @@
 """Robots as the pages and the API show them: pure queries over the watched objects."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -21,6 +22,7 @@ from kuberpa.robot import (
 )
 
 PAGE_SIZE: Final = 50
+ROWS_REMEMBERED: Final = 10_000
 SortKey = Literal["name", "state", "runtime", "node", "running", "queued", "version", "since"]
 
 URGENCY: Final = (
@@ -159,6 +161,28 @@ def _system(robot: Robot) -> Literal["Linux", "Windows", "Host"]:
     return "Windows" if robot.status.agent is not None and robot.status.agent.os.startswith("Windows") else "Linux"
 
 
+class RowMemory:
+    """Rows as they were made last. A Robot that changes is another object, so what was made of this one still holds."""
+
+    def __init__(self, most: int = ROWS_REMEMBERED) -> None:
+        self._most = most
+        self._rows: OrderedDict[str, tuple[Robot, RobotRow]] = OrderedDict()
+
+    def row_of(self, robot: Robot) -> RobotRow:
+        """The robot's row."""
+        uid = robot.metadata.uid
+        known = self._rows.get(uid)
+        if known is None or known[0] is not robot:
+            known = self._rows[uid] = (robot, row_of(robot))
+        self._rows.move_to_end(uid)
+        while len(self._rows) > self._most:
+            self._rows.popitem(last=False)
+        return known[1]
+
+
+_remembered: Final = RowMemory()
+
+
 def detail_of(robot: Robot) -> RobotDetail:
     """Everything of a robot but its activities."""
     agent, index = robot.status.agent, robot.spec.package_index
@@ -186,7 +210,7 @@ def detail_of(robot: Robot) -> RobotDetail:
 
 def select(robots: Iterable[Robot], query: RobotQuery) -> RobotPage:
     """The page that a query asks for; ties are broken by namespace and name, so that pages never overlap."""
-    rows = [row for row in map(row_of, robots) if _mentions(row, query.text)]
+    rows = [row for row in map(_remembered.row_of, robots) if _mentions(row, query.text)]
     facets = {phase: sum(row.phase is phase for row in rows) for phase in URGENCY}
     chosen = [row for row in rows if not query.phase or row.phase in query.phase]
     chosen.sort(key=lambda row: (row.name, row.namespace), reverse=query.descending and query.sort == "name")
@@ -210,6 +234,8 @@ def _since(robot: Robot) -> datetime | None:
 
 
 def _mentions(row: RobotRow, text: str) -> bool:
+    if not text:
+        return True
     wanted = text.casefold().split()
     fields = (row.namespace, row.name, row.node, row.reason, row.message, row.os, row.runtime)
     haystack = " ".join(fields).casefold()
