@@ -245,7 +245,8 @@ async def _detail(
 ) -> dict[str, Any]:
     context, meta = context_of(request), schedule.metadata
     firings, away = FiringPage(items=()), False
-    times = {field: wall_time(request, text, field) for field in ("since", "until") if (text := getattr(query, field))}
+    asked = {"since": query.since, "until": query.until}
+    times = {field: wall_time(request, text, field) if text else None for field, text in asked.items()}
     try:
         firings = await context.services.schedules.firings(
             meta.namespace, meta.name, outcome=query.outcome, cursor=query.cursor, limit=25, **times
