@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,14 @@ def status(office: Office, robot: str) -> dict[str, Any]:
     return dict(office.get("robot", robot).get("status", {}))
 
 
+def deeds(office: Office, robot: str) -> list[dict[str, Any]]:
+    """What the panel says was done on a robot, the last deed first."""
+    url = f"{office.cluster.panel_url}/api/v1/robots/{office.namespace}/{robot}/audit"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {office.token}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return list(json.load(answer))
+
+
 def phase_is(office: Office, robot: str, phase: str) -> None:
     office.until("robot", robot, lambda body: body["status"].get("phase") == phase, f"is {phase}")
 
@@ -106,6 +115,7 @@ def test_an_agent_enrols_works_is_stopped_and_is_revoked(office: Office, robot: 
         eventually(lambda: "RobotRestarted" in office.kubectl("get", "events"), "it has restarted")
         phase_is(office, robot, "Idle")
         first = status(office, robot)["enrolment"]["id"]
+        assert [deed["action"] for deed in deeds(office, robot)] == ["enrol agent", "invite agent"]
         revoked = office.kuberpa("enroll", robot, "--revoke")
         assert "1 codes and keys" in revoked.stdout
         eventually(lambda: "NotEnrolled" in json.dumps(status(office, robot)), "nobody is enrolled")

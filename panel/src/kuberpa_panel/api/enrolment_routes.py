@@ -10,6 +10,7 @@ from starlette.requests import Request
 from kuberpa.client import ApiError
 from kuberpa.enrolment import CHALLENGE_PATH, ENROL_PATH, ChallengeAnswer, Enrolled, EnrolRequest
 from kuberpa.model import Instant, Model
+from kuberpa_panel import clock
 from kuberpa_panel.agents.enrolments import Enrolments, NotEnrollableError
 from kuberpa_panel.agents.identity import DeniedError
 from kuberpa_panel.api.context import context_of
@@ -24,6 +25,7 @@ from kuberpa_panel.api.problems import (
     from_api_error,
 )
 from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.services.audit import Deed
 
 router = APIRouter()
 
@@ -53,6 +55,7 @@ async def invite(
     """A code for an agent of an external robot, valid once and for 15 minutes. Takes `create robots/enrolment`."""
     try:
         invitation = await _enrolments(request).invite(namespace, name, viewer.user.name)
+        await _record(request, namespace, name, viewer.user.name, "invite agent")
     except NotEnrollableError as error:
         raise NotFoundProblem(f"{error}.") from None
     except ApiError as error:
@@ -68,6 +71,7 @@ async def revoke(
     viewer: Annotated[Viewer, guarded(Allowed("delete", "robots/enrolment"))],
 ) -> RevokedAnswer:
     """Its code and its key are worth nothing from now on, and its connection ends. Takes `delete robots/enrolment`."""
+    await _record(request, namespace, name, viewer.user.name, "revoke agent")
     try:
         return RevokedAnswer(revoked=await _enrolments(request).revoke(namespace, name, viewer.user.name))
     except ApiError as error:
@@ -91,12 +95,20 @@ async def enrol(request: Request, body: EnrolRequest) -> Enrolled:
     if wait := throttle.wait(client, now):
         raise TooManyProblem(f"Too many wrong codes. Try again in {wait} s.", retry_after=wait)
     try:
-        return await _enrolments(request).enrol(body, address)
+        enrolled = await _enrolments(request).enrol(body, address)
+        detail = {"enrolment": enrolled.id, "hostname": body.hostname.replace("\0", ""), "address": address}
+        await _record(request, enrolled.namespace, enrolled.robot, "the agent itself", "enrol agent", **detail)
+        return enrolled  # noqa: TRY300  recorded or not done
     except DeniedError as error:
         throttle.failed(client, now)
         raise _problem(error) from None
     except ApiError as error:
         raise from_api_error(error) from error
+
+
+async def _record(request: Request, namespace: str, robot: str, who: str, action: str, **detail: str) -> None:
+    deed = Deed(at=clock.now(), username=who, namespace=namespace, robot=robot, action=action, detail=dict(detail))
+    await context_of(request).services.audit.record(deed)
 
 
 def _problem(error: DeniedError) -> Problem:
