@@ -98,6 +98,9 @@ class Robot:
             if "problem" not in answer:
                 self._tally.done[op] += 1
                 return answer["result"]
+            if answer["problem"]["code"] == QueueErrorCode.LEASE_LOST:  # nobody came to it for a whole lease
+                self._tally.done["lost"] += 1
+                return None
             assert answer["problem"]["code"] == QueueErrorCode.UNAVAILABLE, answer
             self._tally.done["repeated"] += 1
             body["repeated"] = True
@@ -226,6 +229,8 @@ async def bear(cluster: Cluster, here: Site, number: int, minutes: float) -> Non
         completions=rates[QueueOp.COMPLETE],
         log_lines=rates["lines"],
         calls_repeated=done.get("repeated", 0),
+        leases_lost=done.get("lost", 0),
+        target_leases_lost=0,
     )
     say(
         f"{name}: backlog in items, most at a time in either half",
