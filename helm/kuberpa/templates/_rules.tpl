@@ -53,7 +53,7 @@
   resources: [workqueues]  # patch: pause and resume for its own users, and no more: it has no update
   verbs: [list, watch, patch]
 - apiGroups: [kuberpa.dev]
-  resources: [robotfleets, calendars]
+  resources: [robotfleets, robothosts, calendars]
   verbs: [list, watch]
 - apiGroups: [kuberpa.dev]
   resources: [gsettings]  # create, update: changes for its own users

@@ -21,6 +21,7 @@ from kuberpa.client import (
     CALENDARS,
     GSETTINGS,
     ROBOT_FLEETS,
+    ROBOT_HOSTS,
     ROBOTS,
     SCHEDULES,
     WORK_QUEUES,
@@ -32,6 +33,7 @@ from kuberpa.client import (
 )
 from kuberpa.fleet import RobotFleet
 from kuberpa.gsettings import GSettings
+from kuberpa.host import RobotHost
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
@@ -41,7 +43,7 @@ log = logging.getLogger(__name__)
 RELIST_SECONDS: Final = 300.0
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-T = TypeVar("T", Robot, RobotFleet, ActivityItem, Schedule, WorkQueue, Calendar, GSettings)
+T = TypeVar("T", Robot, RobotFleet, ActivityItem, Schedule, WorkQueue, Calendar, GSettings, RobotHost)
 
 
 class Change(NamedTuple):
@@ -173,9 +175,10 @@ class WatchCache:
         self.queues = Store(WORK_QUEUES, WorkQueue, self._publish)
         self.calendars = Store(CALENDARS, Calendar, self._publish)
         self.fleets = Store(ROBOT_FLEETS, RobotFleet, self._publish)
+        self.hosts = Store(ROBOT_HOSTS, RobotHost, self._publish)
         self._scopes = [
             _Scope(store, namespace)
-            for store in (self.robots, self.items, self.schedules, self.queues, self.calendars, self.fleets)
+            for store in (self.robots, self.items, self.schedules, self.queues, self.calendars, self.fleets, self.hosts)
             for namespace in (namespaces or (None,))
         ]
         self.gsettings = Store(GSETTINGS, GSettings, self._publish)

@@ -6,6 +6,7 @@ from kuberpa.activity import ActivityItem
 from kuberpa.calendar import Calendar
 from kuberpa.fleet import RobotFleet
 from kuberpa.gsettings import GSettings
+from kuberpa.host import RobotHost
 from kuberpa.robot import Robot
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
@@ -53,6 +54,7 @@ class World:
     """kuberpa's own."""
     robots: Iterable[Robot] = ()
     fleets: Iterable[RobotFleet] = ()
+    hosts: Iterable[RobotHost] = ()
     activities: Iterable[ActivityItem] = ()
     queues: Iterable[WorkQueue] = ()
     schedules: Iterable[Schedule] = ()

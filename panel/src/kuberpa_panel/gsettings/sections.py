@@ -59,6 +59,10 @@ def _queues(world: "World", scope: Scope) -> Tree:
     return _by_place(world, "queues", scope.filter(world.queues), documents.shown)
 
 
+def _hosts(world: "World", scope: Scope) -> Tree:
+    return _by_place(world, "hosts", scope.filter(world.hosts), documents.shown)
+
+
 def _activities(world: "World", scope: Scope) -> Tree:
     """In flight: what has ended is history."""
     live = (each for each in scope.filter(world.activities) if not each.status.is_final)
@@ -94,6 +98,7 @@ SECTIONS: Final = (
     Section("agents", "list", "robots", _agents),
     Section("sessions", "list", "robots", _sessions),
     Section("fleets", "list", "robotfleets", _fleets, "RobotFleet"),
+    Section("hosts", "list", "robothosts", _hosts, "RobotHost"),
     Section("activities", "list", "activityitems", _activities, "ActivityItem"),
     Section("queues", "list", "workqueues", _queues, "WorkQueue"),
     Section("schedules", "list", "schedules", _schedules, "Schedule"),

@@ -165,6 +165,7 @@ class GSettingsService:
             namespace=self._namespace,
             robots=cache.robots,
             fleets=cache.fleets,
+            hosts=cache.hosts,
             activities=cache.items,
             queues=cache.queues,
             schedules=cache.schedules,
@@ -190,5 +191,6 @@ class GSettingsService:
             cache.calendars,
             cache.queues,
             cache.fleets,
+            cache.hosts,
             cache.gsettings,
         )

@@ -29,7 +29,9 @@ PREVIEW_CHARS: Final = 200
 EDITED_CHARS: Final = 64 * 1024
 """Longest value that is edited in a form."""
 OBJECT_STEPS: Final = 3
-KINDS: Final = frozenset({"Robot", "RobotFleet", "ActivityItem", "Schedule", "Calendar", "WorkQueue", "GSettings"})
+KINDS: Final = frozenset(
+    {"Robot", "RobotFleet", "RobotHost", "ActivityItem", "Schedule", "Calendar", "WorkQueue", "GSettings"}
+)
 Seeing = Annotated[Viewer, guarded(SignedIn(WHY))]
 _KIND_OF: Final = {each.name: each.kind for each in SECTIONS if each.kind}
 
