@@ -189,6 +189,7 @@ def test_secrets_are_refused_for_a_machine_that_cannot_mount_them(office: Office
 async def test_guessing_codes_is_slowed_down(panel_of_own: PanelProcess) -> None:
     # a panel that no other test needs: this address is slowed down for minutes
     await panel_of_own.start()
+    await panel_of_own.archive_is("ok")
     body = {"code": "AAAAA-BBBBB-CCCCC-DDDDD", "publicKey": "A" * 43}
     async with aiohttp.ClientSession() as http:
         seen = []
