@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from kuberpa_cli.embedded import files, paths
 
 REALM = "KUBERPA.TEST"
 USER, PASSWORD = "robot", "Correct-1"
-_LIBRARIES = ("pykerberos==1.2.4", "gssapi==1.12.0", "krb5==0.10.0", "decorator==5.3.1")
+_ACCEPTOR = ("gssapi==1.12.0", "krb5==0.10.0", "decorator==5.3.1")
+_LOCK = Path(__file__).parents[3] / "uv.lock"
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,24 @@ def realm(folder: Path) -> Iterator[Realm]:
 def libraries() -> Path:
     """Folder of the compiled libraries, in the cache."""
     cache = paths.from_environment().cache
-    target = cache / f"kerberos-{hashlib.sha256(repr((_LIBRARIES, sys.version)).encode()).hexdigest()[:16]}"
+    wanted = (*_extra(), *_ACCEPTOR)
+    target = cache / f"kerberos-{hashlib.sha256(repr((wanted, sys.version)).encode()).hexdigest()[:16]}"
     cache.mkdir(parents=True, exist_ok=True)
     with files.locked(cache / "kerberos.lock"):
         if not target.exists():
             making = target.with_name(f".{target.name}.part")
             shutil.rmtree(making, ignore_errors=True)
             install = [find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--python", sys.executable]
-            subprocess.run([*install, "--target", str(making), *_LIBRARIES], check=True)
+            subprocess.run([*install, "--target", str(making), *wanted], check=True)
             making.rename(target)
     return target
+
+
+def _extra() -> list[str]:
+    """What the agent's extra `kerberos` installs, as it is locked."""
+    packages = {each["name"]: each for each in tomllib.loads(_LOCK.read_text(encoding="utf-8"))["package"]}
+    extra = packages["kuberpa-agent"]["optional-dependencies"]["kerberos"]
+    return [f"{each['name']}=={packages[each['name']]['version']}" for each in extra]
 
 
 def _found(name: str) -> str:
