@@ -9,7 +9,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def make(here: Here, state: Path, **options: object) -> HostBench:
     state.mkdir(exist_ok=True)
     credentials = state.parent / "credentials"
     credentials.mkdir(exist_ok=True)
-    return HostBench(state, SPEC, here, robot="r", credentials=credentials, **options)  # type: ignore[arg-type]
+    return HostBench(state, SPEC, here, credentials=credentials, **{"robot": "r", **options})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -294,6 +294,33 @@ async def test_credentials_reach_the_robot_by_file_alone_and_change_without_a_re
         (secrets / "sap" / "password").write_text("second")
         assert "s   e   c   o   n   d" in (await bench.run("os.command", show)).text()
     assert [each for each in here.runs.parent.rglob("job.json") if "first" in each.read_text()] == []
+
+
+async def test_credentials_of_a_robot_leave_the_host_when_its_supervisor_is_silent_for_a_day_and_come_back_with_it(
+    here: Here, tmp_path: Path
+) -> None:
+    secrets = tmp_path / "secrets"
+    (secrets / "sap").mkdir(parents=True)
+    (secrets / "sap" / "password").write_text("first")
+    there = here.runs.parent / "secrets" / "sap" / "password"
+    lease = here.runs.parent / "lease.json"
+    async with make(here, tmp_path / "state", secrets_dir=secrets) as bench:
+        await bench.reached()
+        await bench.run("os.command", shell("true"))
+        here.cut = HostReason.UNREACHABLE
+        await bench.reported("Unreachable")
+        for silent, left in ((80_000, True), (90_000, False)):
+            before = lease.stat().st_mtime - silent
+            os.utime(lease, (before, before))
+            (tmp_path / str(silent)).mkdir()
+            another = replace(here, cut=None)
+            async with make(another, tmp_path / str(silent) / "state", robot=f"after-{silent}") as other:
+                await other.reached()
+            assert there.exists() is left
+        here.cut = None
+        await bench.reached()
+        same = await bench.run("os.command", shell('test "$(cat "$KUBERPA_SECRETS_DIR/sap/password")" = first'))
+        assert same.end.outcome == "Succeeded"
 
 
 async def test_lines_of_a_host_whose_clock_is_a_day_off_carry_the_time_of_this_machine(

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ LEASE: Final = "lease.json"
 NEEDS_PSUTIL: Final = frozenset({"process.list", "process.stop"})
 _PAUSE_SECONDS: Final = 0.05
 _ALONE_SECONDS: Final = 20.0
+_SILENT_SECONDS: Final = 86_400.0
+"""After which credentials of a robot leave the host: it may have been deleted, which nobody can tell the host then."""
 
 
 class RefusedError(Exception):
@@ -46,6 +48,7 @@ def hello(robot: Path, asked: dict[str, Any]) -> dict[str, Any]:
     with _alone(robot):
         rundir.write_json(robot / OWNER, {"holder": asked["holder"]})
         survivors = runs.sweep(robot, frozenset(asked["known"]))
+    _drop_secrets([each for each in robot.parent.iterdir() if each != robot])
     errors = discovery.load(builtin=True)
     definitions = discovery.describe(builtin=True)
     try:
@@ -118,6 +121,18 @@ def write_secrets(folder: Path, secrets: dict[str, dict[str, str]]) -> None:
                 present.unlink()
         for key, value in keys.items():
             rundir.write_bytes(folder / name / key, bytes.fromhex(value))
+
+
+def _drop_secrets(robots: Iterable[Path]) -> None:
+    """Take credentials from robots whose supervisors are silent. One that comes back says hello, and brings them."""
+    for robot in robots:
+        # One that has no lease or is being worked on is no silent one.
+        with contextlib.suppress(OSError, RefusedError):
+            silent = time.time() - (robot / LEASE).stat().st_mtime
+            if silent > _SILENT_SECONDS and runs.are_over(robot):
+                with _alone(robot):
+                    (robot / OWNER).unlink(missing_ok=True)
+                    write_secrets(robot / "secrets", {})
 
 
 def answer(verb: str, base: Path, data: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from kuberpa_agent.worker import rundir
 _BATCH_BYTES: Final = 192 * 1024
 _CLAIM_SECONDS: Final = 15.0
 _KILL_SECONDS: Final = 10.0
+_DELETE_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.02
 _KEPT: Final = 4096
 """Names of forgotten runs that are remembered, for a start that was on its way for long."""
@@ -112,12 +113,27 @@ def forget(robot: Path, wanted: Sequence[str]) -> None:
     known = [*_forgotten(robot), *ended][-_KEPT:]
     rundir.write_json(robot / "forgotten.json", known)
     for name in ended:
-        shutil.rmtree(robot / "runs" / name, ignore_errors=True)
+        _delete(robot / "runs" / name)
+
+
+def _delete(directory: Path) -> None:
+    """On Windows it stays until who has it open is gone: the shim, which says the end first and then ends."""
+    until = time.monotonic() + _DELETE_SECONDS
+    while True:
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists() or time.monotonic() >= until:
+            return
+        time.sleep(_POLL_SECONDS)  # noqa: TID251  as above
 
 
 def _is_over(directory: Path) -> bool:
     state = rundir.read_json(directory / rundir.STATE) or {}
     return (directory / rundir.EXIT).exists() or bool(state.get("refused"))
+
+
+def are_over(robot: Path) -> bool:
+    """Whether nothing of the robot runs or will."""
+    return all(_is_over(directory) for directory in (robot / "runs").iterdir())
 
 
 def _forgotten(robot: Path) -> list[str]:
@@ -137,7 +153,7 @@ def sweep(robot: Path, known: frozenset[str]) -> list[int]:
             time.sleep(_POLL_SECONDS)  # noqa: TID251  as above
         ended = rundir.read_json(directory / rundir.EXIT)
         left += ended["survivors"] if ended else _end_orphans(directory, rundir.read_json(directory / rundir.STATE))
-        shutil.rmtree(directory, ignore_errors=True)
+        _delete(directory)
     return left
 
 
