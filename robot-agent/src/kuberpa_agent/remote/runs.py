@@ -42,7 +42,8 @@ def start(robot: Path, wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, st
             else:
                 _start(robot, directory, each["job"])
         except (OSError, LaunchError) as error:
-            with contextlib.suppress(OSError):
+            # A run that cannot be claimed may yet be started by a call on its way, so it has not failed: the call has.
+            with contextlib.suppress(FileNotFoundError):
                 if rundir.create_json(directory / rundir.STATE, {"refused": True}):
                     shutil.rmtree(directory, ignore_errors=True)
             problems.append({"run": each["run"], "reason": "StartFailed", "message": _words(error)})
