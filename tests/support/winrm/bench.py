@@ -1,8 +1,9 @@
 """An executor whose runs are on a host."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.support.agent_runs import Bench, Record
 
@@ -10,6 +11,8 @@ from kuberpa import wire
 from kuberpa.host import HostReport, RobotHostSpec, Supervised
 from kuberpa_agent.host.channel import Channel
 from kuberpa_agent.host.supervisor import HostWorkers
+
+_PATIENCE: Final = 180.0
 
 
 class HostBench(Bench):
@@ -36,6 +39,10 @@ class HostBench(Bench):
             rng=random.Random(1),
         )
         super().__init__(state_dir, host=workers)
+
+    async def until(self, condition: Callable[[], bool], deadline: float = _PATIENCE) -> None:
+        """Patiently: each call is a process of its own, under wine at times."""
+        await super().until(condition, deadline)
 
     async def reached(self) -> HostReport:
         """Wait until the host has been reached."""

@@ -219,9 +219,10 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def users_file(folder: Path, users: dict[str, str], domain: str = "DESK") -> Iterator[None]:
-    """The users of NTLM, as the acceptor reads them."""
+    """The users of NTLM, as the acceptor reads them. As on Windows, a name without a domain is the machine's own."""
     path = folder / "ntlm-users"
-    path.write_text("".join(f"{domain}:{name}:{password}\n" for name, password in users.items()), encoding="utf-8")
+    lines = [f"{where}:{name}:{password}\n" for where in (domain, "") for name, password in users.items()]
+    path.write_text("".join(lines), encoding="utf-8")
     before = os.environ.get("NTLM_USER_FILE")
     os.environ["NTLM_USER_FILE"] = str(path)
     try:
