@@ -109,7 +109,7 @@ class TestRobots:
     @pytest.mark.parametrize(
         ("spec", "words"),
         [
-            ({"runtime": {}}, "spec.runtime: Invalid value: exactly one of windowsPod and linuxPod"),
+            ({"runtime": {}}, "spec.runtime: Invalid value: exactly one of windowsPod, linuxPod, host and external"),
             ({"runtime": {"linuxPod": {}, "windowsPod": {}}}, "spec.runtime: Invalid value: exactly one of"),
             ({}, "spec.runtime: Required value"),
             ({"runtime": {"linuxPod": {}}, "runtimes": 1}, 'unknown field "spec.runtimes"'),

@@ -1,5 +1,7 @@
 """What a real API server makes of manifests: defaults, and refusals that name the field."""
 
+# length: one table of everything that is refused, so that a rule without a row is found
+
 import re
 from typing import Any
 
@@ -25,12 +27,77 @@ def in_schedule(change: Body) -> Body:
 
 
 ONE_TARGET = "exactly one of robotRef and robotSelector must be set, for example robotRef: {name: invoices}"
-ONE_RUNTIME = "exactly one of windowsPod and linuxPod must be set, for example runtime: {linuxPod: {}}"
+ONE_RUNTIME = "exactly one of windowsPod, linuxPod, host and external must be set, for example runtime: {linuxPod: {}}"
 SELECTOR_VALUES = "In and NotIn need at least one value, Exists and DoesNotExist take none"
 CREDENTIALS = "must not contain credentials (https://user:password@…)"
 OBJECT_NAME = "must be the name of a Kubernetes object"
 QUANTITY = "must be a quantity such as 500m, 1, 512Mi or 2Gi"
 
+Refusal = tuple[str, Body, str, str]
+
+
+def on_a_host_or_outside() -> tuple[Refusal, ...]:
+    """What a robot cannot have where it has no pod of its own."""
+    host: Body = {"linuxPod": None, "host": {"hostRef": {"name": "desk-7"}}}
+    external: Body = {"linuxPod": None, "external": {}}
+    secret: Body = {"name": "sap", "secretRef": {"name": "sap"}}
+    index: Body = {"url": "https://host/simple", "credentialsSecretRef": {"name": "index"}}
+    no_secrets = "cannot be set with runtime.external: Secrets are mounted into pods"
+    return (
+        ("Robot", {"runtime": host, "packages": ["x==1"]}, "spec.packages", "cannot be installed on a host"),
+        ("Robot", {"runtime": external, "secrets": [secret]}, "spec.secrets", no_secrets),
+        ("Robot", {"runtime": external, "packageIndex": index}, "spec.packageIndex", no_secrets),
+        ("Robot", {"runtime": host, "session": {"type": "Console"}}, "spec.session.type", "must be None with runtime."),
+        ("Robot", {"runtime": external, "session": RDP_SESSION}, "spec.session.type", "RDP needs runtime.linuxPod"),
+    )
+
+
+def of_sessions() -> tuple[Refusal, ...]:
+    """What does not go together in a session."""
+    without_host: Body = {key: value for key, value in RDP_SESSION.items() if key != "rdp"}
+    without_account: Body = {key: value for key, value in RDP_SESSION.items() if key != "credentialsSecretRef"}
+    together = "must be set with type: RDP, and only then"
+    return (
+        ("Robot", {"session": without_host}, "spec.session.rdp", f"{together}, for example rdp"),
+        ("Robot", {"session": RDP_SESSION | {"type": "Console"}}, "spec.session.rdp", f"{together}, for example rdp"),
+        ("Robot", {"session": without_account}, "spec.session.credentialsSecretRef", f"{together}: the Secret has"),
+        (
+            "Robot",
+            {"session": RDP_SESSION | {"rdp": {"address": "vdi 7"}}},
+            "spec.session.rdp.address",
+            "must be a host name or an IP address",
+        ),
+    )
+
+
+def of_hosts() -> tuple[Refusal, ...]:
+    """What a host cannot be."""
+    account: Body = {"credentialsSecretRef": {"name": "desk-7"}}
+    plain = account | {"transport": "Basic", "tls": {"enabled": False}}
+    realm: Body = {"realm": "corp.example", "kdc": "dc1.corp.example"}
+    kdc: Body = {"realm": "CORP.EXAMPLE", "kdc": "http://dc1"}
+    return (
+        ("RobotHost", {"address": "desk 7"}, "spec.address", "must be a host name or an IP address"),
+        ("RobotHost", {"python": "python & calc"}, "spec.python", "must be a command or a path without quotes"),
+        ("RobotHost", {"winrm": plain}, "spec.winrm.tls.enabled", "must be true with the transports Basic and"),
+        ("RobotHost", {"winrm": account | {"transport": "Kerberos"}}, "spec.winrm.kerberos", "goes with the transport"),
+        ("RobotHost", {"slots": 9}, "spec.winrm.maxConnections", "must be at least spec.slots"),
+        (
+            "RobotHost",
+            {"winrm": account | {"transport": "Kerberos", "kerberos": realm}},
+            "spec.winrm.kerberos.realm",
+            "must be the name of a realm in capital letters",
+        ),
+        (
+            "RobotHost",
+            {"winrm": account | {"transport": "Kerberos", "kerberos": kdc}},
+            "spec.winrm.kerberos.kdc",
+            "must be a host, or host:port",
+        ),
+    )
+
+
+RDP_SESSION: Body = {"type": "RDP", "rdp": {"address": "vdi-7.example"}, "credentialsSecretRef": {"name": "vdi-7"}}
 TRIGGER: Body = {"activity": {"def": "os.command"}, "robotSelector": {"matchLabels": {"team": "x"}}}
 REFUSED: list[tuple[str, Body, str, str]] = [
     # kind, what differs from the shortest manifest, field, what the message says
@@ -52,6 +119,21 @@ REFUSED: list[tuple[str, Body, str, str]] = [
         {"runtime": {"linuxPod": None, "windowsPod": {"hostProcess": True, "gmsaCredentialSpecName": "robot"}}},
         "spec.runtime.windowsPod.gmsaCredentialSpecName",
         "cannot be set with hostProcess",
+    ),
+    *on_a_host_or_outside(),
+    *of_sessions(),
+    *of_hosts(),
+    (
+        "GSettings",
+        {"settings": {"panel": {"sessions": {"idleMinutes": 60, "maxMinutes": 30}}}},
+        "idleMinutes",
+        "must be at most maxMinutes",
+    ),
+    (
+        "GSettings",
+        {"settings": {"panel": {"timeZone": "Mars/Olympus Mons"}}},
+        "timeZone",
+        "must be the name of a time zone",
     ),
     ("Robot", {"packages": ["git+https://me:secret@host/x@v1"]}, "spec.packages[0]", CREDENTIALS),
     ("Robot", {"packages": ["fine==1", "x @ HTTPS://ghp_token@host/x.whl"]}, "spec.packages[1]", CREDENTIALS),
@@ -129,7 +211,7 @@ REFUSED: list[tuple[str, Body, str, str]] = [
         "Schedule",
         {"action": {"sequence": {"steps": [{"spec": SHORTEST_ITEM}]}}},
         "spec.action",
-        "exactly one of activity and sequence and queueItem and robotState must be set",
+        "exactly one of activity, sequence, queueItem and robotState must be set",
     ),
     (
         "Schedule",
@@ -198,6 +280,7 @@ def test_the_shortest_robot_is_complete(crds: Cluster) -> None:
         "desiredState": "Running",
         "stop": {"mode": "Safe", "gracePeriodSeconds": 300},
         "control": "Auto",
+        "session": {"type": "None", "width": 1920, "height": 1080, "keepAlive": True},
     }
 
 
@@ -261,6 +344,8 @@ LONGEST = {
     "Schedule": 52,
     "Calendar": 52,
     "WorkQueue": QUEUE_NAME_MAX,
+    "RobotHost": 52,
+    "GSettings": 52,
 }
 """Characters of the longest name of each kind that has others made of it."""
 

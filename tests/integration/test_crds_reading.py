@@ -113,6 +113,7 @@ def test_get_says_when_a_schedule_fires(crds: Cluster) -> None:
     status = {
         "lastScheduleTime": NOW,
         "nextScheduleTimes": ["2026-02-02T09:00:00Z"],
+        "plan": "0 9 * * 1-5",
         "active": [{"name": "s-1", "uid": "u", "scheduledAt": NOW}],
         "conditions": [{"type": "Ready", "status": "True", "reason": "Scheduled", "lastTransitionTime": NOW}],
     }
@@ -122,7 +123,7 @@ def test_get_says_when_a_schedule_fires(crds: Cluster) -> None:
     assert row.pop("LAST")
     assert row == {
         "NAME": name,
-        "SCHEDULES": '["0 9 * * 1-5"]',
+        "PLAN": "0 9 * * 1-5",
         "ZONE": "Etc/UTC",
         "SUSPEND": "false",
         "READY": "True",

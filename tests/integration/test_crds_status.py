@@ -196,6 +196,7 @@ def test_every_rule_of_a_status_is_tried_here() -> None:
         "status.history.queueItems never decreases",
         "cannot be more than status.firingCount",
         "the numbers up to it have been given to activities",  # tests of triggers
+        "belongs into the GSettings named kuberpa",  # tests of settings
         "must name another queue",  # tests of spec, as the next
         "metadata.name: must have at most",
         "must have matchLabels, all of which",

@@ -24,6 +24,8 @@ SHORTEST: dict[str, Body] = {
         "selector": {"matchLabels": {"team": "x"}},
         "template": {"metadata": {"labels": {"team": "x"}}, "spec": SHORTEST_ROBOT},
     },
+    "RobotHost": {"address": "desk-7.corp.example", "winrm": {"credentialsSecretRef": {"name": "desk-7"}}},
+    "GSettings": {},
 }
 PLURALS = {
     "Robot": "robots",
@@ -32,6 +34,8 @@ PLURALS = {
     "Schedule": "schedules",
     "Calendar": "calendars",
     "WorkQueue": "workqueues",
+    "RobotHost": "robothosts",
+    "GSettings": "gsettings",
 }
 
 

@@ -27,9 +27,10 @@ class Rule:
 def exactly_one_of(*fields: str, example: str) -> Rule:
     """Neither none of the fields nor two."""
     present = ", ".join(f"has(self.{field})" for field in fields)
+    listed = f"{', '.join(fields[:-1])} and {fields[-1]}"
     return Rule(
         rule=f"[{present}].filter(present, present).size() == 1",
-        message=f"exactly one of {' and '.join(fields)} must be set, for example {example}",
+        message=f"exactly one of {listed} must be set, for example {example}",
     )
 
 
