@@ -109,8 +109,11 @@ async def test_run_pause_resume_and_backfill_change_the_spec_in_the_users_name(s
         return (await call(site, "POST", f"{path}/run"))[0] == 409
 
     await eventually(refused, "the pending run being known")
-    _, detail = await call(site, "POST", f"{path}/pause", {"note": "closed", "until": "2027-01-09T00:00:00Z"})
-    assert detail["spec"]["pause"] == {"note": "closed", "until": "2027-01-09T00:00:00Z"}
+    status, problem = await call(site, "POST", f"{path}/pause", {"until": "2026-01-09T00:00:00Z"})
+    assert (status, problem["errors"][0]["field"]) == (422, "until")
+    assert "over already" in problem["detail"]
+    _, detail = await call(site, "POST", f"{path}/pause", {"note": "closed", "until": "2099-01-09T00:00:00Z"})
+    assert detail["spec"]["pause"] == {"note": "closed", "until": "2099-01-09T00:00:00Z"}
     _, detail = await call(site, "POST", f"{path}/resume")
     assert detail["spec"].get("pause") is None
     span = {"from": "2027-03-01T00:00:00Z", "to": "2027-03-02T00:00:00Z"}

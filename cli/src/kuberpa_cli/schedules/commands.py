@@ -109,12 +109,22 @@ def pause(
 
     async def work(cluster: Cluster, where: str) -> int:
         schedule = await jobs.get(cluster, where, name)
-        end = None if until is None else _instant(until, "--until", ZoneInfo(schedule.spec.time_zone))
+        end = None if until is None else end_of_pause(until, ZoneInfo(schedule.spec.time_zone), now())
         spec = {"pause": {"note": note, "until": None if end is None else timestamp(end)}}
         said = "is paused" if end is None else f"is paused until {timestamp(end)}"
         return await jobs.change(cluster, where, name, spec, said)
 
     _on_cluster(namespace, work)
+
+
+def end_of_pause(text: str, zone: ZoneInfo, now: datetime) -> datetime:
+    """When a pause is to end by itself. Raises UsageError, also when that would have been already."""
+    end = _instant(text, "--until", zone)
+    if end <= now:
+        raise UsageError(
+            f"--until {text}: the pause would be over already, it is {timestamp(now)}; right would be a time to come"
+        )
+    return end
 
 
 def resume(name: Name, namespace: Namespace = None) -> None:

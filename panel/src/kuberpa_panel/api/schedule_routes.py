@@ -12,6 +12,7 @@ from kuberpa.model import Model
 from kuberpa.planning.errors import PlanError
 from kuberpa.planning.explain import MAX_COUNT, Explained
 from kuberpa.schedule import Schedule, ScheduleSpec, ScheduleStatus
+from kuberpa_panel import clock
 from kuberpa_panel.api.access import Scope
 from kuberpa_panel.api.context import context_of
 from kuberpa_panel.api.guards import Allowed, MaySchedule, Visible, guarded
@@ -160,6 +161,9 @@ async def pause(
 ) -> ScheduleDetail:
     """Nothing fires until then, or until it is resumed; what falls into the pause is skipped."""
     asked = body or PauseRequest()
+    if asked.until is not None and asked.until <= clock.now():
+        message = "must be in the future, or be left out for a pause without end"
+        raise InvalidProblem("until: the pause would be over already", errors=(FieldError("until", message),))
     schedules, found = context_of(request).services.schedules, _find(request, namespace, name)
     return await _changed(schedules.pause(viewer.user, found, asked.note, asked.until))
 

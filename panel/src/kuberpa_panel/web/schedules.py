@@ -156,8 +156,6 @@ async def pause(  # noqa: PLR0913, PLR0917  the parts of one form
 ) -> Response:
     """Fire no more until then, or until it is resumed."""
     end = wall_time(request, until, "until") if until else None
-    if end is not None and end <= clock.now():
-        raise InvalidProblem("The pause would be over already.", errors=(FieldError("until", "must be in the future"),))
     await schedule_routes.pause(request, namespace, name, viewer, PauseRequest(note=note, until=end))
     return _back(namespace, name)
 
