@@ -1,5 +1,7 @@
 """The operator's process, under its own account, on a real API server. Panel, agents and kubelet are played."""
 
+# length: everything that needs a process to be seen, on one API server
+
 import asyncio
 import signal
 import socket

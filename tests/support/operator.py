@@ -42,6 +42,7 @@ from kuberpa_operator.queue import WorkQueue
 from kuberpa_operator.reconciler import Reconciler
 from kuberpa_operator.report import Reporter
 from kuberpa_operator.routing import Router
+from kuberpa_operator.rush import Rush
 from kuberpa_operator.world import World
 
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
@@ -114,7 +115,8 @@ class Simulation:
         recorder = Recorder(self.api, self.clock, "sim")
         self.router = Router(self.gatherer, WorkQueue(self.clock.now))
         performer = Performer(self.api, recorder, metrics, self.clock)
-        self.reconciler = Reconciler(self.router, self.api, performer, Reporter(self.api), metrics)
+        rush = Rush(self.clock.monotonic)
+        self.reconciler = Reconciler(self.router, self.api, performer, Reporter(self.api), metrics, rush)
         self.api.watchers = [self._watch]
         self._renew()
 

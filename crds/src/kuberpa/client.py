@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlencode
+from urllib.request import getproxies_environment
 
 import aiohttp
 from kubernetes.aio import config
@@ -156,6 +157,8 @@ class Cluster:
         path = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG")
         configuration = Configuration()
         configuration.connection_pool_maxsize = 200
+        # aiohttp looks for a proxy and for a .netrc in a thread, twice a request: a fifth of the time of many requests
+        configuration.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
         if path is None and "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
         else:

@@ -4,7 +4,7 @@ Only `on.event`: no annotations, no finalizers, no patches by kopf, so list and 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import kopf
@@ -14,6 +14,8 @@ from kuberpa.names import GROUP, LABEL_ROBOT, VERSION
 
 WATCH_SECONDS: Final = 240
 """A watch is ended by the server after this, and by this side a little later, should the server have gone silent."""
+WORKERS: Final = 64
+"""Objects of a kind that kopf works on at a time: while those wait for a rush to be over, others only queue."""
 Sink = Callable[[str, str | None, dict[str, Any]], None]
 """Receives kind, type (None: listed, ADDED, MODIFIED, DELETED) and body of each event."""
 KINDS: Final = {
@@ -27,13 +29,17 @@ KINDS: Final = {
 }
 
 
-def registry(sink: Sink, configure: Callable[[], Any]) -> kopf.OperatorRegistry:
-    """Handlers that feed the sink. `configure` is awaited for the client configuration at each login."""
+def registry(sink: Sink, calm: Callable[[], Awaitable[None]], configure: Callable[[], Any]) -> kopf.OperatorRegistry:
+    """Handlers that feed the sink. `configure` is awaited for the client configuration at each login.
+
+    Items that many firings have just created are known from the answers; that the watch tells of them too costs as much
+    as creating others, so it waits until `calm`, and with it what else the watch tells of items in these moments.
+    """
     handlers = kopf.OperatorRegistry()
 
     for plural, kind in KINDS.items():
-        _watch(handlers, sink, kind, GROUP, VERSION, plural)
-    _watch(handlers, sink, "Pod", "", "v1", "pods", labels={LABEL_ROBOT: kopf.PRESENT})
+        _watch(handlers, sink, calm if kind == "ActivityItem" else None, kind, GROUP, VERSION, plural)
+    _watch(handlers, sink, None, "Pod", "", "v1", "pods", labels={LABEL_ROBOT: kopf.PRESENT})
 
     @kopf.on.startup(registry=handlers)
     def _(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -47,9 +53,18 @@ def registry(sink: Sink, configure: Callable[[], Any]) -> kopf.OperatorRegistry:
     return handlers
 
 
-def _watch(handlers: kopf.OperatorRegistry, sink: Sink, kind: str, *resource: str, **filters: Any) -> None:
+def _watch(
+    handlers: kopf.OperatorRegistry,
+    sink: Sink,
+    calm: Callable[[], Awaitable[None]] | None,
+    kind: str,
+    *resource: str,
+    **filters: Any,
+) -> None:
     @kopf.on.event(*resource, registry=handlers, id=f"watch-{kind}", **filters)
     async def _(event: Any, **_: Any) -> None:
+        if calm is not None:
+            await calm()
         sink(kind, event["type"], event["object"])
 
 
@@ -73,7 +88,8 @@ def tune(settings: kopf.OperatorSettings) -> None:
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.persistence.diffbase_storage = NoMemory()
-    settings.queueing.idle_timeout = 0.5
+    settings.queueing.idle_timeout = 0.01
+    settings.queueing.worker_limit = WORKERS
     settings.peering.standalone = True
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.client_timeout = WATCH_SECONDS + 30

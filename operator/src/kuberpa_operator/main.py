@@ -44,6 +44,7 @@ from kuberpa_operator.reconciler import Reconciler
 from kuberpa_operator.relist import Relister
 from kuberpa_operator.report import Reporter
 from kuberpa_operator.routing import Router
+from kuberpa_operator.rush import Rush
 from kuberpa_operator.settings import VARIABLES, Settings, SettingsError
 from kuberpa_operator.world import World
 
@@ -85,7 +86,8 @@ class Operator:
         recorder = Recorder(api, self.clock, self.settings.replica)
         self.router = Router(gatherer, WorkQueue(self.clock.now))
         performer = Performer(api, recorder, self.metrics, self.clock)
-        self.reconciler = Reconciler(self.router, api, performer, Reporter(api), self.metrics)
+        self.rush = Rush(self.clock.monotonic)
+        self.reconciler = Reconciler(self.router, api, performer, Reporter(api), self.metrics, self.rush)
         self.relister = Relister(
             api,
             self.router,
@@ -139,7 +141,7 @@ class Operator:
         existing = asyncio.all_tasks()
         namespaces = self.settings.watch_namespaces
         tasks = await kopf.spawn_tasks(
-            registry=handlers.registry(self._event, load_configuration),
+            registry=handlers.registry(self._event, self.rush.calm, load_configuration),
             clusterwide=not namespaces,
             namespaces=namespaces,
             standalone=True,

@@ -42,6 +42,7 @@ from kuberpa_operator.perform import NameTakenError, Performer
 from kuberpa_operator.queue import WorkQueue
 from kuberpa_operator.report import RESOURCES, Reporter
 from kuberpa_operator.routing import Router, WorkKey
+from kuberpa_operator.rush import Rush
 
 IN_FLIGHT: Final = 64
 """How many keys may wait for the API server at a time."""
@@ -94,6 +95,7 @@ class Reconciler:
     performer: Performer
     reporter: Reporter
     metrics: Metrics
+    rush: Rush
     _pace: Pace = field(default_factory=lambda: Pace(EXPLANATIONS_PER_SECOND))
     _stale: set[WorkKey] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -185,11 +187,12 @@ class Reconciler:
         about = Subject(kind, meta.namespace, meta.name, uid)
         if kind == "RobotFleet":
             await self._perform_members(decision.effects, about)
-        else:
-            for effect in decision.effects:
-                await self._perform(effect, about)
-        if decision.rule in FIRING and decision.effects:
+        elif decision.rule in FIRING and decision.effects:
+            with self.rush.firing():
+                await self._perform_all(decision.effects, about)
             await self._give_way()
+        else:
+            await self._perform_all(decision.effects, about)
         if kind == "RobotFleet" and decision.effects:
             self.router.gatherer.setbacks.pop(uid, None)
         if decision.rule == REPLACED_AFTER_END:
@@ -210,6 +213,7 @@ class Reconciler:
         self._room.release()
         try:
             await self.queue.lull(LONGEST_WAY)
+            await self.rush.over(LONGEST_WAY)
         finally:
             await self._room.acquire()
 
@@ -229,6 +233,10 @@ class Reconciler:
         for effect in effects:
             if effect not in members:
                 await self._perform(effect, about)
+
+    async def _perform_all(self, effects: tuple[Effect, ...], about: Subject) -> None:
+        for effect in effects:
+            await self._perform(effect, about)
 
     async def _perform(self, effect: Effect, about: Subject) -> None:
         try:
