@@ -242,6 +242,43 @@ async def test_a_token_is_replaced_when_four_fifths_of_its_life_are_over(tmp_pat
     assert token.file.read_text() == "second"
 
 
+async def test_a_changed_secret_is_shown_without_a_restart(tmp_path: Path) -> None:
+    home, said = Home(tmp_path / "pod", None), list[str]()
+    sources = [
+        {"secret": {"name": "login"}},
+        {"serviceAccountToken": {"path": "token", "audience": "kuberpa"}},
+    ]
+    body = make_pod(volumes=[{"name": "all", "projected": {"sources": sources}}])
+    stored = {"old": "b25l", "password": "b25l"}
+
+    async def current(plural: str, name: str) -> dict[str, Any]:
+        if not stored:
+            raise NotFoundError(f"{plural} {name}")
+        return {"data": dict(stored)}
+
+    async def issue(_: Token) -> Issued:
+        return Issued("signed", NOW, NOW + timedelta(hours=1))
+
+    folders, _tokens = await volumes.materialise(body, home, current, issue)
+    folder = folders["all"]
+    seen: list[dict[str, str]] = []
+    versions = iter([{"password": "dHdv"}, {}])
+
+    async def sleep(_: float) -> None:
+        seen.append({path.name: path.read_text() for path in folder.iterdir()})
+        following = next(versions, None)
+        if following is None:
+            raise asyncio.CancelledError
+        stored.clear()
+        stored.update(following)
+
+    with pytest.raises(asyncio.CancelledError):
+        await volumes.keep_current(body, home, current, said.append, sleep=sleep)
+    now = {"password": "two", "token": "signed"}
+    assert seen == [{"old": "one", "password": "one", "token": "signed"}, now, now]
+    assert said == ["volume all not renewed: secrets login"], "what is missing is said, and nothing is taken away"
+
+
 def test_each_pod_keeps_its_user_id_and_a_freed_one_is_used_again(tmp_path: Path) -> None:
     records = Records(tmp_path / "records", range(1000, 1004))
     first, second = records.claim("a", "ns", "a"), records.claim("b", "ns", "b")

@@ -246,17 +246,17 @@ class Runner:
         if self._refreshing:
             self._refreshing.cancel()
         folders, tokens = await volumes.materialise(self._pod, self._home, self._fetch, self._issue)
-        self._refreshing = asyncio.create_task(
-            volumes.keep_fresh(
-                self._home,
-                tokens,
-                self._issue,
-                log.warning,
-                now=lambda: clock.now().timestamp(),
-                sleep=asyncio.sleep,
-            )
-        )
+        self._refreshing = asyncio.create_task(self._refresh(tokens))
         return folders, next((token.file for token in tokens if token.audience), None)
+
+    async def _refresh(self, tokens: Mapping[Token, Issued]) -> None:
+        """Keep what the volumes hold as it is in the cluster."""
+        home, say, sleep = self._home, log.warning, asyncio.sleep
+        async with asyncio.TaskGroup() as both:
+            both.create_task(
+                volumes.keep_fresh(home, tokens, self._issue, say, now=lambda: clock.now().timestamp(), sleep=sleep)
+            )
+            both.create_task(volumes.keep_current(self._pod, home, self._fetch, say, sleep=sleep))
 
     async def _issue(self, token: Token) -> Issued:
         pod = self._pod

@@ -9,6 +9,7 @@ import base64
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ from kuberpa_cli.runtime.pod import Pod, UnsupportedError
 DEFAULT_TOKEN_SECONDS = 3600
 REFRESH_AT = 0.8
 RETRY_SECONDS = 2.0
+CURRENT_SECONDS = 10.0
+"""How often Secrets and ConfigMaps are read again. kubelet takes up to a minute and more."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Issued:
     expires: datetime
 
 
+_CHANGING = {"secret", "configMap"}
 IssueToken = Callable[[Token], Awaitable[Issued]]
 
 
@@ -113,11 +117,19 @@ class Home:
             raise UnsupportedError(f"{name} is not a path below its volume")
         for parent in reversed(path.relative_to(folder).parents[:-1]):
             self._own(folder / parent)
+        if path.is_file() and path.read_bytes() == content:
+            return path
         files.write(path, content, mode=0o400)
         if self.user:
             os.chown(path, 0, self.user.gid)
             path.chmod(0o440)
         return path
+
+    def keep_only(self, folder: Path, names: AbstractSet[str]) -> None:
+        """Remove what the runtime wrote into a folder under any other name."""
+        for path in [*folder.rglob("*")]:
+            if path.is_file() and str(path.relative_to(folder)) not in names:
+                path.unlink(missing_ok=True)
 
     def _own(self, folder: Path) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -187,6 +199,39 @@ async def keep_fresh(  # noqa: PLR0913  clock and sleep are arguments
         except (ApiError, KuberpaError, OSError) as error:
             say(f"token {token.file} not renewed: {error}")
             due[token] = now() + RETRY_SECONDS
+
+
+async def keep_current(
+    pod: Pod, home: Home, fetch: Fetch, say: Callable[[str], None], *, sleep: Callable[[float], Awaitable[None]]
+) -> None:
+    """Show in each volume what its Secrets and ConfigMaps hold now, until cancelled.
+
+    As kubelet does, a volume keeps what it had while an object that it needs is missing.
+    """
+    changing = [volume for volume in pod.volumes if any(_CHANGING & source.keys() for source in _listed(volume))]
+    while changing:
+        await sleep(CURRENT_SECONDS)
+        for volume in changing:
+            try:
+                await _renew(pod, home, volume, fetch)
+            except (ApiError, KuberpaError, OSError) as error:
+                say(f"volume {volume['name']} not renewed: {error}")
+
+
+async def _renew(pod: Pod, home: Home, volume: Mapping[str, Any], fetch: Fetch) -> None:
+    content: dict[str, bytes] = {}
+    names: set[str] = set()
+    for source in _sources(volume):
+        content |= await _contents(pod, source, fetch)
+        names |= {token["path"] for key, token in source.items() if key == "serviceAccountToken"}
+    folder = home.read_only(volume["name"])
+    for path, data in content.items():
+        home.put(folder, path, data)
+    home.keep_only(folder, names | content.keys())
+
+
+def _listed(volume: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [] if "emptyDir" in volume else _sources(volume)
 
 
 def _due(issued: Issued) -> float:
