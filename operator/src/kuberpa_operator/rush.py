@@ -8,7 +8,7 @@ from typing import Final
 
 MANY: Final = 8
 """So many firings at a time are a rush."""
-LONGEST_HOLD: Final = 3.0
+LONGEST_HOLD: Final = 5.0
 """Seconds after the first of a rush from which on nothing waits for it any more."""
 
 
