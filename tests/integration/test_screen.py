@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 from tests.support.displays import display, typing_window
@@ -118,8 +119,32 @@ def test_a_hand_that_leaves_lets_go(shown: str) -> None:
     watcher.close()
 
 
-def test_more_characters_than_the_display_has_keys_are_refused(shown: str) -> None:
+def test_more_characters_than_the_display_has_keys_are_typed_in_parts(shown: str, tmp_path: Path) -> None:
     hand = open_hand(shown)
     with pytest.raises(InputError, match="no free key left"):
         hand.perform(Text("".join(chr(n) for n in range(0x4E00, 0x4F00))))
     hand.close()
+    told = tmp_path / "told"
+    with typing_window(shown, told):
+        eventually(lambda: read(told.with_suffix(".ready")), "the window")
+        other = open_hand(shown)
+        for event in (*read_events([{"click": [400, 300]}]), Text("ąęж"), Key("Enter", down=True)):
+            other.perform(event)
+        assert eventually(lambda: read(told), "the line") == "ąęж"
+        other.close()
+
+
+def test_what_is_typed_arrives_though_the_hand_has_gone_before_it_is_read(shown: str, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    with typing_window(shown, told) as window:
+        eventually(lambda: read(told.with_suffix(".ready")), "the window")
+        hand = open_hand(shown)
+        for event in read_events([{"click": [400, 300]}]):
+            hand.perform(event)
+        reader = psutil.Process(window.pid)
+        reader.suspend()
+        for event in (Text("Grüße €5"), Key("Enter", down=True)):
+            hand.perform(event)
+        hand.close()
+        reader.resume()
+        assert eventually(lambda: read(told), "the line") == "Grüße €5"

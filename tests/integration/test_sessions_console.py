@@ -36,6 +36,13 @@ async def desk(tmp_path: Path) -> AsyncIterator[Bench]:
         yield bench
 
 
+def screens(bench: Bench) -> list[psutil.Process]:
+    """The X servers that the agent of this bench has started; other tests of this process have some too."""
+    key = str(bench.state_dir)
+    children = psutil.Process().children(recursive=True)
+    return [each for each in children if each.name() == "Xvfb" and any(key in word for word in each.cmdline())]
+
+
 async def result(bench: Bench, definition: str, *args: Any, **kwargs: Any) -> Any:
     end = (await bench.run(definition, *args, **kwargs)).end
     assert end.outcome == "Succeeded", end.message
@@ -97,8 +104,7 @@ async def test_wrong_input_is_named_and_nothing_is_done(desk: Bench) -> None:
 
 
 async def test_a_screen_that_dies_is_told_and_started_again(desk: Bench) -> None:
-    first = next(p for p in psutil.Process().children(recursive=True) if p.name() == "Xvfb")
-    first.kill()
+    screens(desk)[0].kill()
     await desk.until(lambda: any(said.session.state == "LoggedOff" for said in desk.sessions))
     await seen(desk, "Active")
     assert (await result(desk, "session.info"))["state"] == "Active"
@@ -108,7 +114,7 @@ async def test_without_keep_alive_a_screen_that_dies_stays_away(tmp_path: Path) 
     async with Bench(tmp_path / "state") as bench:
         await configure(bench, **CONSOLE, keepAlive=False)
         await seen(bench, "Active")
-        next(p for p in psutil.Process().children(recursive=True) if p.name() == "Xvfb").kill()
+        screens(bench)[0].kill()
         gone = await seen(bench, "LoggedOff")
         assert gone.session.cause == "ScreenEnded"
         with pytest.raises(BusyError, match="session is LoggedOff, and it needs an active one"):
@@ -123,7 +129,7 @@ async def test_a_changed_size_makes_another_screen_and_none_ends_it(desk: Bench)
     await desk.until(lambda: desk.sessions[-1].session.width == 640)
     await configure(desk)
     await seen(desk, "None")
-    assert not [p for p in psutil.Process().children(recursive=True) if p.name() == "Xvfb"]
+    assert not screens(desk)
     assert (await desk.run("session.screenshot")).end.message.endswith("no X display is set")
 
 

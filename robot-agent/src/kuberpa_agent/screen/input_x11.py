@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Any, Final
 
-from Xlib import XK, X
+from Xlib import XK, X, Xatom
 from Xlib.display import Display
 from Xlib.error import ConnectionClosedError, DisplayError, XError
 from Xlib.ext import xtest
@@ -46,10 +46,16 @@ _WHEEL: Final = {"up": 4, "down": 5, "left": 6, "right": 7}
 _UNICODE: Final = 0x0100_0000
 """Keysyms of characters outside Latin-1 are this plus the code point."""
 _LATIN1: Final = range(0x20, 0x100)
+_LENT: Final = "_KUBERPA_LENT_KEYS"
+"""Property of the root window: keycodes that were free and have been given a character, the oldest first."""
 
 
 class XHand:
-    """See kuberpa_agent.screen.input.Hand. Characters that no key has are lent a key that is free."""
+    """See kuberpa_agent.screen.input.Hand. Characters that no key has are lent a key that is free.
+
+    A program asks the display what a key means when it gets round to reading it, which may be long after it was
+    pressed. So a key keeps its character until every other free one was lent after it.
+    """
 
     def __init__(self, display: str) -> None:
         """Raises UncapturableError."""
@@ -61,8 +67,10 @@ class XHand:
             self._display.close()
             raise UncapturableError(Reason.NO_SESSION, f"the display {display} takes no input: it has no XTEST")
         self._held: dict[tuple[int, int], None] = {}
-        self._lent: dict[int, int] = {}
+        self._root = self._display.screen().root
+        self._property = self._display.intern_atom(_LENT)
         self._spare = self._free_keycodes()
+        self._lent_just_now: set[int] = set()
 
     def perform(self, event: InputEvent) -> None:
         """Do it now."""
@@ -93,8 +101,6 @@ class XHand:
         """Let go of everything; a display that is gone has let go itself."""
         with suppress(ConnectionClosedError, XError, OSError):
             self.release()
-            for code in self._lent.values():
-                self._display.change_keyboard_mapping(code, [(X.NoSymbol,)])
             self._display.close()
         self._display.display.socket.close()
 
@@ -116,6 +122,7 @@ class XHand:
             self._fake(X.KeyRelease, shift)
 
     def _type(self, text: str) -> None:
+        self._lent_just_now.clear()
         for character in text:
             code = self._keycode(self._keysym({"\n": "Enter", "\t": "Tab"}.get(character, character)))
             self._press(code, down=True)
@@ -134,18 +141,31 @@ class XHand:
 
     def _keycode(self, keysym: int) -> tuple[int, bool]:
         """The key, and whether it needs Shift."""
-        if keysym in self._lent:
-            return self._lent[keysym], False
+        self._catch_up()
         for code, index in self._display.keysym_to_keycodes(keysym):
             if index in {0, 1}:
                 return code, index == 1
-        if not self._spare:
-            raise InputError("this display has no free key left for another character")
-        code = self._spare.pop()
-        self._lent[keysym] = code
+        return self._lend(keysym), False
+
+    def _lend(self, keysym: int) -> int:
+        found = self._root.get_full_property(self._property, Xatom.CARDINAL)
+        lent = list(found.value) if found else []
+        spare = next((code for code in self._spare if code not in lent), None)
+        code = spare or (lent.pop(0) if lent else None)
+        if code is None or code in self._lent_just_now:
+            raise InputError("this display has no free key left for another character: type the text in parts")
+        self._lent_just_now.add(code)
         self._display.change_keyboard_mapping(code, [(keysym,)])
+        self._root.change_property(self._property, Xatom.CARDINAL, 32, [*lent, code])
         self._display.sync()
-        return code, False
+        return code
+
+    def _catch_up(self) -> None:
+        """Learn what other hands have lent."""
+        while self._display.pending_events():
+            event = self._display.next_event()
+            if event.type == X.MappingNotify:
+                self._display.refresh_keyboard_mapping(event)
 
     def _free_keycodes(self) -> list[int]:
         setup: Any = self._display.display.info
