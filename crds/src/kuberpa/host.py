@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kuberpa.meta import Condition, ObjectMeta
-from kuberpa.model import Instant, Model, Name, keyed_by
+from kuberpa.model import Address, Instant, Model, keyed_by
+from kuberpa.secret_ref import SecretRef
 
 
 class HostReason(StrEnum):
@@ -24,12 +25,6 @@ class HostReason(StrEnum):
     COMMAND_TOO_LONG = "CommandTooLong"
     PROTOCOL_ERROR = "ProtocolError"
     SUPERSEDED = "Superseded"
-
-
-class HostSecretRef(Model):
-    """A Secret in the RobotHost's namespace."""
-
-    name: Annotated[Name, Field(description="Name of the Secret.")]
 
 
 class Transport(StrEnum):
@@ -59,7 +54,7 @@ class HostTls(Model):
         ),
     ] = "Full"
     ca_secret_ref: Annotated[
-        HostSecretRef | None,
+        SecretRef | None,
         Field(
             description="Secret whose key ca.crt has the certificates that vouch for the host; without it the image's."
         ),
@@ -100,7 +95,7 @@ class WinRM(Model):
     tls: Annotated[HostTls, Field(description="Encryption, and whose certificate is believed.")] = HostTls()
     kerberos: Annotated[Kerberos | None, Field(description="Needed with the transport Kerberos.")] = None
     credentials_secret_ref: Annotated[
-        HostSecretRef, Field(description="Secret with what the transport takes. It is mounted into supervisors' pods.")
+        SecretRef, Field(description="Secret with what the transport takes. It is mounted into supervisors' pods.")
     ]
     max_connections: Annotated[
         int,
@@ -116,11 +111,8 @@ class RobotHostSpec(Model):
     """What a host is."""
 
     address: Annotated[
-        str,
+        Address,
         Field(
-            min_length=1,
-            max_length=253,
-            pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)$",
             description="Host name or IP address; with TLS and with Kerberos the name that the host goes by.",
         ),
     ]

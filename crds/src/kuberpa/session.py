@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from kuberpa.model import Instant, Model
+from kuberpa.model import Address, Instant, Model
 from kuberpa.reasons import Reason
 from kuberpa.secret_ref import SecretRef
 
@@ -37,11 +37,8 @@ class Rdp(Model):
     """Where a session over RDP is, and how it is reached."""
 
     address: Annotated[
-        str,
+        Address,
         Field(
-            min_length=1,
-            max_length=253,
-            pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)$",
             description="Host name or IP address; with validation: Full the name that its certificate is for.",
         ),
     ]

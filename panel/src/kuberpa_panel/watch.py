@@ -176,12 +176,19 @@ class WatchCache:
         self.calendars = Store(CALENDARS, Calendar, self._publish)
         self.fleets = Store(ROBOT_FLEETS, RobotFleet, self._publish)
         self.hosts = Store(ROBOT_HOSTS, RobotHost, self._publish)
-        self._scopes = [
-            _Scope(store, namespace)
-            for store in (self.robots, self.items, self.schedules, self.queues, self.calendars, self.fleets, self.hosts)
-            for namespace in (namespaces or (None,))
-        ]
+        served: tuple[Store[Any], ...] = (
+            self.robots,
+            self.items,
+            self.schedules,
+            self.queues,
+            self.calendars,
+            self.fleets,
+            self.hosts,
+        )
+        self._scopes = [_Scope(store, namespace) for store in served for namespace in (namespaces or (None,))]
         self.gsettings = Store(GSETTINGS, GSettings, self._publish)
+        self.stores = (*served, self.gsettings)
+        """One of each kind."""
         everywhere = dict.fromkeys((*namespaces, own)) if namespaces and own else namespaces or (None,)
         self._scopes += [_Scope(self.gsettings, namespace) for namespace in everywhere]
 

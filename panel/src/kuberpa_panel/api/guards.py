@@ -225,18 +225,7 @@ async def may_stop(context: Context, viewer: Viewer, item: ActivityItem) -> bool
 
 def known_namespaces(context: Context) -> set[str]:
     """Every namespace that has an object of kuberpa."""
-    cache = context.services.cache
-    stores = (
-        cache.robots,
-        cache.items,
-        cache.schedules,
-        cache.calendars,
-        cache.queues,
-        cache.fleets,
-        cache.hosts,
-        cache.gsettings,
-    )
-    return {each.metadata.namespace for store in stores for each in store}
+    return {each.metadata.namespace for store in context.services.cache.stores for each in store}
 
 
 def guarded(guard: Guard) -> Any:

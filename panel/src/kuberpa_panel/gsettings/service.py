@@ -15,7 +15,7 @@ from kuberpa_panel.gsettings.projection import RIGHTS, Memo, Sight, World, both,
 from kuberpa_panel.services.access import Access, User, robot_principal
 from kuberpa_panel.services.changes import Author, Change, Changes, Target
 from kuberpa_panel.services.storage import Storage
-from kuberpa_panel.watch import Store, WatchCache
+from kuberpa_panel.watch import WatchCache
 
 TRIES: Final = 3
 SHARED: Final = 64
@@ -65,7 +65,7 @@ class GSettingsService:
 
     async def sight(self, user: User) -> Sight:
         """Where the user has each right that sections ask for. Raises a Problem when it cannot be asked."""
-        known = {each.metadata.namespace for store in self._stores() for each in store} | {self._namespace}
+        known = {each.metadata.namespace for store in self._cache.stores for each in store} | {self._namespace}
         scopes = await asyncio.gather(*(scope_of(self._access, user, *right, known) for right in RIGHTS))
         return dict(zip(RIGHTS, scopes, strict=True))
 
@@ -178,19 +178,6 @@ class GSettingsService:
 
     def _forget(self) -> None:
         """Drop what was remembered of objects that are gone, once that is most of it."""
-        stores = self._stores()
+        stores = self._cache.stores
         if len(self._memo) > 1000 + 4 * sum(map(len, stores)):
             self._memo.trim(each.metadata.uid for store in stores for each in store)
-
-    def _stores(self) -> tuple[Store[Any], ...]:
-        cache = self._cache
-        return (
-            cache.robots,
-            cache.items,
-            cache.schedules,
-            cache.calendars,
-            cache.queues,
-            cache.fleets,
-            cache.hosts,
-            cache.gsettings,
-        )
