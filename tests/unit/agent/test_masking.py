@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,13 @@ async def test_a_rotated_credential_is_read_and_masked_without_a_restart_and_the
 ) -> None:
     wait = "until [ -e go ]; do sleep 0.05; done"
     uid = await bench.start(
-        "os.command", shell(f'{CAT}; cp "$KUBERPA_SECRETS_DIR/sap/password" old; {wait}; {CAT}; cat old')
+        "os.command", shell(f'{CAT}; cp "$KUBERPA_SECRETS_DIR/sap/password" old; echo kept; {wait}; {CAT}; cat old')
     )
-    await bench.printed(uid, "***")
+    await bench.printed(uid, "kept")
     mount(secrets, "sap", username="robot", password="another-s3cret")
     await bench.run("os.command", shell("sleep 1.1; touch go"), options={"async": True})
     record = await bench.finished(uid)
-    assert record.text("stdout") == "***\n***\n***\n"
+    assert record.text("stdout") == "***\nkept\n***\n***\n"
 
 
 async def test_credentials_are_in_no_environment_and_on_no_command_line(bench: Bench) -> None:
@@ -89,7 +90,9 @@ async def test_credentials_are_in_no_environment_and_on_no_command_line(bench: B
     state = json.loads((bench.directory(uid) / "state.json").read_text())
     run = [psutil.Process(state[part]) for part in ("shim", "payload")]
     for process in [*run, *psutil.Process().children(recursive=True)]:
-        assert PASSWORD not in " ".join([*process.cmdline(), *process.environ().values()])
+        # one of the agent's other children may end meanwhile
+        with suppress(psutil.NoSuchProcess) if process not in run else nullcontext():
+            assert PASSWORD not in " ".join([*process.cmdline(), *process.environ().values()])
 
 
 def test_values_are_known_whole_percent_encoded_and_line_by_line(tmp_path: Path) -> None:
