@@ -97,7 +97,7 @@ def folder(cluster: Cluster, pod: dict[str, Any]) -> Path:
 
 
 def of_user(uid: int) -> list[psutil.Process]:
-    return [process for process in psutil.process_iter() if process.uids().real == uid and lives(process)]
+    return [each for each in psutil.process_iter(["uids"]) if each.info["uids"].real == uid and lives(each)]
 
 
 def lives(process: psutil.Process) -> bool:

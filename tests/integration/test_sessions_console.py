@@ -10,6 +10,7 @@ import psutil
 import pytest
 from PIL import Image
 from tests.support.agent_runs import Bench
+from tests.support.descendants import descendants
 
 from kuberpa import wire
 from kuberpa_agent.errors import BusyError
@@ -39,8 +40,8 @@ async def desk(tmp_path: Path) -> AsyncIterator[Bench]:
 def screens(bench: Bench) -> list[psutil.Process]:
     """The X servers that the agent of this bench has started; other tests of this process have some too."""
     key = str(bench.state_dir)
-    children = psutil.Process().children(recursive=True)
-    return [each for each in children if each.name() == "Xvfb" and any(key in word for word in each.cmdline())]
+    ours = (each for each in descendants() if any(key in word for word in each.command))
+    return [each.process for each in ours if each.name == "Xvfb"]
 
 
 async def result(bench: Bench, definition: str, *args: Any, **kwargs: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.support.descendants import descendants
 from tests.support.rdp import PASSWORD, USER, Server, certificate, shadow, xrdp
 from tests.support.waiting import eventually
 
@@ -149,7 +150,7 @@ async def test_a_virtual_screen_that_dies_is_started_again(desktop: Server, tmp_
     target = Target("localhost", desktop.port, 900, 600, security="tls", ca_file=desktop.certificate)
     async with held(tmp_path, target) as it:
         await it.active()
-        screen = next(p for p in psutil.Process().children(recursive=True) if p.name() == "Xvfb")
+        screen = next(each.process for each in descendants() if each.name == "Xvfb")
         screen.kill()
         await it.until(lambda seen: seen.state is not SessionState.ACTIVE)
         await it.active()
@@ -158,10 +159,10 @@ async def test_a_virtual_screen_that_dies_is_started_again(desktop: Server, tmp_
 async def test_nla_takes_the_right_password_and_nothing_of_it_is_seen(guarded: Server, tmp_path: Path) -> None:
     async with held(tmp_path, Target("localhost", guarded.port, 800, 600, ca_file=guarded.certificate)) as it:
         await it.active()
-        for process in psutil.Process().children(recursive=True):
-            shown = " ".join([*process.cmdline(), *process.environ().values()])
+        for each in descendants():
+            shown = " ".join([*each.command, *each.environment.values()])
             assert PASSWORD not in shown
-            if process.name() in {"xfreerdp", "stdbuf", "setpriv"}:
+            if each.name in {"xfreerdp", "stdbuf", "setpriv"}:
                 assert USER not in shown
         assert not any(PASSWORD in seen.message for seen in it.seen)
 
@@ -216,10 +217,10 @@ def test_everything_ends_with_an_agent_that_is_killed(guarded: Server, tmp_path:
     agent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ})
     assert agent.stdout is not None
     assert agent.stdout.readline() == b"active\n"
-    children = psutil.Process(agent.pid).children(recursive=True)
-    assert {"Xvfb", "xfreerdp"} <= {child.name() for child in children}
+    children = list(descendants(agent.pid))
+    assert {"Xvfb", "xfreerdp"} <= {child.name for child in children}
     agent.kill()
     agent.wait()
-    _, alive = psutil.wait_procs(children, 10)
+    _, alive = psutil.wait_procs([child.process for child in children], 10)
     assert not alive
     agent.stdout.close()

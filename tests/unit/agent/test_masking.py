@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from tests.support.agent_runs import Bench
+from tests.support.descendants import descendants
 
 from kuberpa_agent.worker.masking import Masking
 
@@ -88,11 +87,10 @@ async def test_credentials_are_in_no_environment_and_on_no_command_line(bench: B
     uid = await bench.start("os.command", shell(f"{CAT}; exec sleep 60"))
     await bench.printed(uid, "***")
     state = json.loads((bench.directory(uid) / "state.json").read_text())
-    run = [psutil.Process(state[part]) for part in ("shim", "payload")]
-    for process in [*run, *psutil.Process().children(recursive=True)]:
-        # one of the agent's other children may end meanwhile
-        with suppress(psutil.NoSuchProcess) if process not in run else nullcontext():
-            assert PASSWORD not in " ".join([*process.cmdline(), *process.environ().values()])
+    seen = list(descendants())
+    assert {state["shim"], state["payload"]} <= {each.process.pid for each in seen}
+    for each in seen:
+        assert PASSWORD not in " ".join([*each.command, *each.environment.values()])
 
 
 def test_values_are_known_whole_percent_encoded_and_line_by_line(tmp_path: Path) -> None:
