@@ -47,4 +47,4 @@ fmt: sync ## Format, and fix what can be fixed
 crds: sync ## Generate the CRDs from the models
 	$(RUN) python -m kuberpa.generate
 
-include panel/vendor.mk
+include panel/vendor.mk panel/catalogues.mk

@@ -1,4 +1,4 @@
-// Runs before the first paint: the colours, and the zone that the server shows times in.
+// Runs before the first paint: the colours, the zone that the server shows times in, and the language.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -15,6 +15,11 @@
   };
   if (zone && !document.cookie.includes(`kuberpa_zone=${zone};`)) keep("kuberpa_zone", zone);
   addEventListener("click", (event) => {
+    const speak = event.target instanceof Element && event.target.closest("[data-set-language]");
+    if (speak) {
+      keep("kuberpa_language", speak.dataset.setLanguage);
+      location.reload();
+    }
     const button = event.target instanceof Element && event.target.closest("[data-set-theme]");
     if (!button) return;
     root.dataset.theme = button.dataset.setTheme;

@@ -6,6 +6,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from kuberpa_panel import api
 from kuberpa_panel.api.errors import install
 from kuberpa_panel.api.limits import BodyLimit
+from kuberpa_panel.language import LanguageOfRequest, catalogues
 from kuberpa_panel.web import (
     activities,
     adding,
@@ -61,9 +62,11 @@ def mount(app: FastAPI) -> None:
     app.include_router(api.gsettings_routes)
     panels.mount(app)
     app.mount("/static", Static(), name="static")
+    catalogues.warm()
     answer = install(app, render_problem)
     # the last one is the outermost
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(BodyLimit)
     app.add_middleware(CatchAll, answer=answer)
+    app.add_middleware(LanguageOfRequest)
     app.add_middleware(SecurityHeaders)

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import mimetypes
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,8 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
+
+from kuberpa_panel.language import DEFAULT, LANGUAGES, catalogues
 
 ROOT: Final = Path(__file__).parents[1] / "static"
 FOREVER: Final = "public, max-age=31536000, immutable"
@@ -34,14 +37,20 @@ class Asset:
 
 @cache
 def assets() -> dict[str, Asset]:
-    """Every file under static/ by its path there."""
-    return {str(path.relative_to(ROOT)): _read(path) for path in ROOT.rglob("*") if path.is_file()}
+    """Every file under static/ by its path there, and what scripts say in each language but their own."""
+    files = {str(path.relative_to(ROOT)): path.read_bytes() for path in ROOT.rglob("*") if path.is_file()}
+    files |= {f"words/{language}.js": _words(language) for language in LANGUAGES if language != DEFAULT}
+    return {path: _asset(path, body) for path, body in files.items()}
 
 
-def _read(path: Path) -> Asset:
-    body = path.read_bytes()
-    media_type = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "text/plain; charset=utf-8"
+def _asset(path: str, body: bytes) -> Asset:
+    media_type = TYPES.get(Path(path).suffix) or mimetypes.guess_type(path)[0] or "text/plain; charset=utf-8"
     return Asset(body, gzip.compress(body, 9, mtime=0), media_type, hashlib.sha256(body).hexdigest()[:12])
+
+
+def _words(language: str) -> bytes:
+    words = json.dumps(catalogues.table(catalogues.SCRIPTS, language), ensure_ascii=False, sort_keys=True)
+    return f"globalThis.kuberpaWords = {words};\n".encode()
 
 
 @cache

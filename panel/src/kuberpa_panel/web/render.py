@@ -1,6 +1,5 @@
 """Templates to pages: escaping always on, times in the viewer's zone, messages marked for translation."""
 
-import gettext
 import json
 import re
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import known_namespaces
 from kuberpa_panel.api.identity import short_name
 from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.language import LANGUAGES, current, dates, spoken
 from kuberpa_panel.web import assets, plugin_view
 from kuberpa_panel.web.words import look
 
@@ -41,12 +41,25 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
     )
-    environment.install_gettext_translations(gettext.NullTranslations(), newstyle=True)  # type: ignore[attr-defined]
+    # values are escaped before they are put in; messages themselves hold no markup (a test looks)
+    environment.install_gettext_callables(  # type: ignore[attr-defined]
+        lambda message: spoken().gettext(message),
+        lambda one, many, num: spoken().ngettext(one, many, num),
+        newstyle=True,
+        pgettext=lambda said_of, message: spoken().pgettext(said_of, message),
+        npgettext=lambda said_of, one, many, num: spoken().npgettext(said_of, one, many, num),
+    )
     environment.globals.update(
         asset=assets.address, icon=icon, look=look, ago=ago, at=at, took=took, url_with=url_with, wall=wall
     )
     environment.filters.update(
-        short_name=short_name, json=pretty_json, line=line_json, duration=text.duration, span=span
+        short_name=short_name,
+        number=dates.number,
+        date=dates.date,
+        json=pretty_json,
+        line=line_json,
+        duration=text.duration,
+        span=span,
     )
     return environment
 
@@ -74,6 +87,8 @@ def common(request: Request, viewer: Viewer | None) -> dict[str, Any]:
         "request_id": request.state.request_id,
         "now": clock.now(),
         "zone": zone_of(request),
+        "language": current(),
+        "languages": LANGUAGES,
         "theme": theme if theme in THEMES else "auto",
     }
 
@@ -116,14 +131,12 @@ def icon(name: str, classes: str = "") -> Markup:
 
 @pass_context
 def at(context: TemplateContext, moment: datetime | None, *, seconds: bool = True) -> Markup:
-    """An instant as 24-hour wall-clock time in the viewer's zone; the zone is always shown."""
+    """An instant as 24-hour wall-clock time in the viewer's zone, which is always shown; UTC on hover."""
     if moment is None:
         return NOTHING
-    local = moment.astimezone(context["zone"])
-    today = local.date() == context["now"].astimezone(context["zone"]).date()
-    form = ("" if today else "%Y-%m-%d ") + ("%H:%M:%S %Z" if seconds else "%H:%M %Z")
+    shown = dates.instant(moment, context["zone"], context["now"], seconds=seconds)
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        timestamp(moment), local.strftime("%Y-%m-%d %H:%M:%S %Z"), local.strftime(form)
+        timestamp(moment), dates.exact(moment, context["zone"]), shown
     )
 
 
@@ -132,9 +145,8 @@ def ago(context: TemplateContext, moment: datetime | None) -> Markup:
     """How long ago an instant was; the page's script keeps it going."""
     if moment is None:
         return NOTHING
-    local = moment.astimezone(context["zone"])
     return Markup('<time datetime="{}" title="{}" data-since>{}</time>').format(
-        timestamp(moment), local.strftime("%Y-%m-%d %H:%M:%S %Z"), text.duration(context["now"] - moment)
+        timestamp(moment), dates.exact(moment, context["zone"]), text.duration(context["now"] - moment)
     )
 
 
