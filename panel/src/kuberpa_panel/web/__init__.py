@@ -1,5 +1,7 @@
 """The panel's pages."""
 
+from typing import Final
+
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -28,6 +30,23 @@ from kuberpa_panel.web.assets import Static
 from kuberpa_panel.web.errors import CatchAll, render_problem
 from kuberpa_panel.web.headers import SecurityHeaders
 
+PAGES: Final = (
+    signin,
+    home,
+    fleets,
+    robots,
+    activities,
+    run,
+    queues,
+    items,
+    adding,
+    schedules,
+    agenda,
+    calendars,
+    gsettings,
+    storage,
+)
+
 
 def mount(app: FastAPI) -> None:
     """Add pages, REST API, static files, errors and headers to the panel.
@@ -35,22 +54,7 @@ def mount(app: FastAPI) -> None:
     Needs `app.state.session_key` (32 bytes or more) at once and `app.state.services` once requests come.
     """
     app.include_router(api.queue_calls)
-    for module in (
-        signin,
-        home,
-        fleets,
-        robots,
-        activities,
-        run,
-        queues,
-        items,
-        adding,
-        schedules,
-        agenda,
-        calendars,
-        gsettings,
-        storage,
-    ):
+    for module in PAGES:
         app.include_router(module.router)
     app.include_router(api.enrolment_routes)  # before the actions of robots, one of which its path would be
     app.include_router(api.recording_routes)
