@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { buildSync } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const modules = join(here, "node_modules");
@@ -59,6 +60,13 @@ function xterm() {
   cpSync(join(modules, "@xterm/xterm/LICENSE"), join(out, "LICENSE"));
 }
 
+function codemirror() {
+  const out = folder(pages, "codemirror", "@codemirror/view");
+  const made = { bundle: true, format: "esm", minify: true, legalComments: "none", target: "es2022" };
+  buildSync({ ...made, entryPoints: [join(here, "codemirror.mjs")], outfile: join(out, "codemirror.mjs") });
+  cpSync(join(modules, "@codemirror/view/LICENSE"), join(out, "LICENSE"));
+}
+
 function axe() {
   const out = folder(tests, "axe-core", "axe-core");
   text(join(modules, "axe-core/axe.min.js"), join(out, "axe.min.js"));
@@ -78,5 +86,5 @@ function sums(root) {
 }
 
 for (const root of [pages, tests]) rmSync(root, { recursive: true, force: true });
-for (const step of [tabler, icons, htmx, xterm, axe]) step();
+for (const step of [tabler, icons, htmx, xterm, codemirror, axe]) step();
 for (const root of [pages, tests]) sums(root);

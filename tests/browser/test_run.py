@@ -68,8 +68,8 @@ async def test_run_again_starts_from_the_same_arguments(boss: Visitor) -> None:
     await boss.go(f"/activities/{NAMESPACE}/close-day-2")
     await page.click("text=Run again")
     await expect(page.locator("#target")).to_have_value(f"{NAMESPACE}/mail")
-    await expect(page.locator("#definition")).to_have_value("invoices.reconcile")
-    assert json.loads(await page.input_value("#kwargs")) == {"month": "2026-10"}
+    await expect(page.locator("#debug-form h2")).to_have_text("invoices.reconcile")
+    assert json.loads(await page.input_value("#input")) == {"kwargs": {"month": "2026-10"}}
 
 
 async def test_stop_names_what_it_interrupts_and_asks_for_it(boss: Visitor) -> None:

@@ -1,6 +1,7 @@
 """What is read from the archive. Every function raises ArchiveUnavailableError while the database is away."""
 
 import json
+from functools import lru_cache
 from typing import Any, Final
 
 from kuberpa.wire import Definition
@@ -140,6 +141,23 @@ async def definitions(database: Database, namespace: str, robot: str) -> tuple[D
             robot,
         )
     return () if text is None else tuple(Definition.of(body) for body in json.loads(text))
+
+
+async def all_definitions(database: Database) -> dict[tuple[str, str], tuple[Definition, ...]]:
+    """What every robot can run, by namespace and name; robots of one set share its definitions."""
+    async with database.connection() as connection:
+        sets = await connection.fetch(
+            "SELECT fingerprint, definitions FROM definition_sets "
+            "WHERE fingerprint IN (SELECT fingerprint FROM robot_definitions)"
+        )
+        rows = await connection.fetch("SELECT namespace, robot, fingerprint FROM robot_definitions")
+    read = {each["fingerprint"]: _definitions(each["definitions"]) for each in sets}
+    return {(row["namespace"], row["robot"]): read.get(row["fingerprint"], ()) for row in rows}
+
+
+@lru_cache(maxsize=256)
+def _definitions(text: str) -> tuple[Definition, ...]:
+    return tuple(Definition.of(body) for body in json.loads(text))
 
 
 def _attempt(row: Any) -> Attempt:

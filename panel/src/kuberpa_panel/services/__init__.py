@@ -11,6 +11,7 @@
     services.gsettings   GSettingsService  the tree as a user may see it, settings, storage; changes for a user
     services.holds       Holds          pause and resume work queues on behalf of a user
     services.audit       Audit          who did what on a robot from afar
+    services.workbench   Workbench      what people tried on the Debug page, and forms that they keep
     services.broker      Broker         streams to robots: screens, terminals, files
     services.recordings  Recordings     the screen before an attempt failed
     services.thumbnails  Thumbnails     small pictures of robots' screens, one stream a robot
@@ -39,6 +40,7 @@ from kuberpa_panel.services.holds import Holds
 from kuberpa_panel.services.output import Output
 from kuberpa_panel.services.robots import Robots
 from kuberpa_panel.services.schedules import Schedules
+from kuberpa_panel.services.workbench import Workbench
 from kuberpa_panel.watch import WatchCache
 
 if TYPE_CHECKING:  # it asks for rights as the API does, which is built on these services
@@ -60,6 +62,7 @@ class Services:
     holds: Holds
     gsettings: "GSettingsService"
     audit: Audit
+    workbench: Workbench
     broker: Broker
     thumbnails: Thumbnails
     recordings: Recordings
@@ -93,6 +96,7 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
         holds=Holds(cluster),
         gsettings=gsettings,
         audit=Audit(database),
+        workbench=Workbench(database),
         broker=broker,
         thumbnails=Thumbnails(broker),
         recordings=recordings,

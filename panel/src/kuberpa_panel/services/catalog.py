@@ -40,6 +40,13 @@ class Catalog:
         """
         return await reads.definitions(self._database, namespace, robot)
 
+    async def known(self) -> dict[tuple[str, str], tuple[Definition, ...]]:
+        """What every robot can run, by its namespace and name; robots with the same set share it.
+
+        Raises ArchiveUnavailableError.
+        """
+        return await reads.all_definitions(self._database)
+
 
 def _sorted(objects: Iterable[T], namespace: str | None) -> list[T]:
     wanted = (it for it in objects if namespace in (None, it.metadata.namespace))

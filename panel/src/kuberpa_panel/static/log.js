@@ -149,7 +149,7 @@ function row(record) {
   line.dataset.attempt = record.attempt;
   const link = document.createElement("a");
   link.className = "k-seq";
-  link.href = `?line=${record.token}:${record.seq}#${line.id}`;
+  link.href = `${view.dataset.page ?? ""}?line=${record.token}:${record.seq}#${line.id}`;
   link.textContent = record.seq;
   link.setAttribute("aria-label", `Link to line ${record.seq}`);
   const time = document.createElement("time");

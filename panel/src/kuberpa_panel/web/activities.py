@@ -72,13 +72,13 @@ async def show_activity(
     """One activity."""
     context = context_of(request)
     found = await browse.find_activity(context, namespace, name)
-    values = await _detail(context, viewer, found)
+    values = await detail_values(context, viewer, found)
     return await page(
-        request, viewer, "activities/detail.html", **values, place=await _first_place(request, context, found)
+        request, viewer, "activities/detail.html", **values, place=await first_place(request, context, found)
     )
 
 
-async def _first_place(request: Request, context: Context, found: Found) -> Place:
+async def first_place(request: Request, context: Context, found: Found) -> Place:
     """Where the log begins: a little before the line that the address names, else so that the end is in it."""
     wanted = Place.parse(request.query_params.get("line", ""))
     if wanted:
@@ -98,11 +98,11 @@ async def stream_activity(
     async def show() -> Parts:
         now = await browse.find_activity(context, namespace, name)
         # a newer item of the same name is another page's business
-        values = common(request, viewer) | await _detail(context, viewer, now if now.uid == found.uid else found)
+        values = common(request, viewer) | await detail_values(context, viewer, now if now.uid == found.uid else found)
         return {f"activity-{part}": fragment(f"activities/{part}.html", values) for part in LIVE_PARTS}
 
     sources: list[Source] = [parts_source(show, KINDS), ping_source(lambda c: GET.check(c, viewer, request))]
-    if await _may_read(context, viewer, found):
+    if await may_read(context, viewer, found):
         place = Place.parse(request.headers.get("last-event-id", "")) or Place.parse(after) or Place()
         sources.append(log_source(found.uid, place))
     return open_stream(request, *sources)
@@ -127,14 +127,15 @@ def _seq(record: output.OutputLine | output.OutputGap) -> int:
     return record.line.seq if isinstance(record, output.OutputLine) else record.last
 
 
-async def _detail(context: Context, viewer: Viewer, found: Found) -> dict[str, Any]:
+async def detail_values(context: Context, viewer: Viewer, found: Found) -> dict[str, Any]:
+    """What an activity's page shows, but its log."""
     detail = await browse.activity_detail(context, found)
     row = detail.row
     access, user = context.services.access, viewer.user
     return {
         "activity": detail,
         "row": row,
-        "may_read": await _may_read(context, viewer, found),
+        "may_read": await may_read(context, viewer, found),
         "may_stop": bool(found.item and not row.is_final and await may_stop(context, viewer, found.item)),
         "may_run": await allows(access, user, Right("create", "activityitems", row.namespace)),
         "recording_token": found.token if row.phase == "Failed" and await _may_watch(context, viewer, row) else 0,
@@ -146,7 +147,8 @@ async def _may_watch(context: Context, viewer: Viewer, row: ActivityRow) -> bool
     return await allows(context.services.access, viewer.user, right)
 
 
-async def _may_read(context: Context, viewer: Viewer, found: Found) -> bool:
+async def may_read(context: Context, viewer: Viewer, found: Found) -> bool:
+    """Whether the viewer may read the output."""
     meta = found.item.metadata if found.item else found.past
     assert meta is not None  # noqa: S101  Found has one of them
     right = Right("get", "activityitems/log", meta.namespace, meta.name)

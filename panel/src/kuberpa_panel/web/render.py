@@ -28,6 +28,7 @@ from kuberpa_panel.web.words import look
 
 NOTHING: Final = Markup("&#8211;")
 KINDS: Final = ("robots", "activityitems", "workqueues", "schedules")
+FINE_SECONDS: Final = 60
 THEMES: Final = ("auto", "light", "dark")
 _ZONE: Final = re.compile(r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$")
 
@@ -49,8 +50,18 @@ def _environment() -> Environment:
         pgettext=lambda said_of, message: spoken().pgettext(said_of, message),
         npgettext=lambda said_of, one, many, num: spoken().npgettext(said_of, one, many, num),
     )
+    # parameters stay in the order of their signature
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "ensure_ascii": False}
     environment.globals.update(
-        asset=assets.address, icon=icon, look=look, ago=ago, at=at, took=took, url_with=url_with, wall=wall
+        asset=assets.address,
+        icon=icon,
+        look=look,
+        ago=ago,
+        at=at,
+        took=took,
+        url_with=url_with,
+        wall=wall,
+        fine_span=fine_span,
     )
     environment.filters.update(
         short_name=short_name,
@@ -191,6 +202,14 @@ def line_json(value: Any) -> str:
 def span(seconds: float) -> str:
     """A number of seconds in words."""
     return text.duration(timedelta(seconds=seconds))
+
+
+def fine_span(begun: datetime, ended: datetime) -> str:
+    """How long something took, as fine as debugging wants it."""
+    seconds = max((ended - begun).total_seconds(), 0.0)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < FINE_SECONDS else text.duration(timedelta(seconds=seconds))
 
 
 def pretty_json(value: Any) -> str:

@@ -19,6 +19,9 @@ NAMED: Final = "named"
 REST: Final = "rest"
 NAMED_REST: Final = "namedRest"
 
+PLACE: Final = "x-kuberpa"
+"""Keyword of a parameter's schema for forms: `positional` has no name, `rest` takes all further ones."""
+
 _KINDS: Final = {
     inspect.Parameter.POSITIONAL_OR_KEYWORD: EITHER,
     inspect.Parameter.POSITIONAL_ONLY: POSITIONAL,
@@ -93,7 +96,9 @@ def describe(name: str, function: Callable[..., Any]) -> dict[str, Any]:
             extra = schema or True
             continue
         if p.kind == REST:
-            schema = {"type": "array", "items": schema}
+            schema = {"type": "array", "items": schema, PLACE: "rest"}
+        if p.kind == POSITIONAL:
+            schema = {**schema, PLACE: "positional"}
         default = signature.parameters[p.name].default
         if not p.required and p.kind != REST and values.is_json(default):
             schema = {**schema, "default": default}

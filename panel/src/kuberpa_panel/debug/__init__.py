@@ -1,0 +1,1 @@
+"""The Debug page: find a definition, fill its form, run it, watch it, and run it again."""
