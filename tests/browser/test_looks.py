@@ -60,6 +60,10 @@ WORK_PAGES = [
     f"/robots/{NAMESPACE}/mail/storage",
     f"/gsettings/robots/{NAMESPACE}?q=mail",
     "/gsettings/settings/panel",
+    "/audit",
+    "/audit?text=nothing-of-the-kind",
+    "/audit/verify",
+    f"/robots/{NAMESPACE}/mail?tab=audit",
 ]
 """Made of the same parts: dark and phone find what is to be found."""
 LOOKS: dict[str, tuple[Literal["light", "dark"], int]] = {

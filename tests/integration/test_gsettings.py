@@ -21,6 +21,7 @@ from kuberpa.client import GSETTINGS, ROBOTS, InvalidError
 from kuberpa.gsettings import Settings
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.housekeeping import Housekeeping
+from kuberpa_panel.services.audit import Audit
 
 OWN = "kuberpa-system"
 TEAM = "gsettings-team"
@@ -219,13 +220,13 @@ async def test_changes_take_a_right_and_are_recorded(seen: dict[str, Person], pa
     await seen["admin"].ok("PATCH", f"/gsettings/custom/{TEAM}/recorded/password", {"value": "hush"})
     database = await asyncpg.connect(panel.database_url)
     try:
-        row = await database.fetchrow("SELECT * FROM setting_changes WHERE name = 'recorded'")
+        row = await database.fetchrow("SELECT * FROM audit_log WHERE name = 'recorded' ORDER BY seq DESC LIMIT 1")
     finally:
         await database.close()
     assert (row["username"], row["field"], row["outcome"]) == (
         f"system:serviceaccount:{TEAM}:gs-admin",
         "spec.custom.password",
-        "Done",
+        "Allowed",
     )
     assert await seen["admin"].ok("GET", f"/gsettings/custom/{TEAM}/recorded") == {"password": "***"}
 
@@ -297,7 +298,8 @@ async def test_what_is_kept_no_longer_is_deleted(panel: PanelProcess) -> None:
             )
             await database.execute("INSERT INTO log_lines VALUES ($1, 1, 1, now(), 'stdout', 'INFO', 'x', false)", uid)
         settings = Settings.of({"retention": {"activityDays": 30}})
-        await Housekeeping(Database(lambda: panel.database_url), lambda: settings).once(database)
+        rows = Database(lambda: panel.database_url)
+        await Housekeeping(rows, Audit(rows), lambda: settings).once(database)
         left = await database.fetch("SELECT uid FROM activities WHERE uid IN ('old-one', 'new-one')")
         lines = await database.fetch("SELECT uid FROM log_lines WHERE uid IN ('old-one', 'new-one')")
     finally:

@@ -162,7 +162,7 @@ async def test_a_terminal_runs_a_shell_as_the_robots_user_and_dies_with_its_tree
 
     await eventually(gone, "everything of the terminal being gone")
     deeds = await room.told("GET", "audit")
-    assert {deed["action"] for deed in deeds} >= {"terminal.open", "terminal.leave"}
+    assert {deed["verb"] for deed in deeds} >= {"terminal.open", "terminal.leave"}
     assert {deed["username"] for deed in deeds} >= {"system:serviceaccount:default:boss"}
 
 

@@ -2,6 +2,7 @@ import sys
 
 import typer
 
+from kuberpa_cli.audit import commands as audit_commands
 from kuberpa_cli.commands import cluster
 from kuberpa_cli.errors import KuberpaError
 from kuberpa_cli.gsettings import commands as gsettings_commands
@@ -24,6 +25,7 @@ enrol_commands.register(app)
 schedules.register(app)
 queue_commands.register(app)
 gsettings_commands.register(app)
+audit_commands.register(app)
 
 
 def main() -> None:

@@ -87,8 +87,14 @@ class Retention(Model):
     firing_days: Annotated[
         int | None, Field(ge=1, le=3650, description="Days for which the firings of Schedules stay.")
     ] = None
-    change_days: Annotated[
-        int | None, Field(ge=1, le=3650, description="Days for which changes of settings and storage stay.")
+    audit_days: Annotated[
+        int | None,
+        Field(
+            ge=30,
+            le=36_500,
+            description="Days for which entries of the audit trail stay. Those that go are sealed: what remains is "
+            "checked from the seal on.",
+        ),
     ] = None
 
 

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from kuberpa.activity import FINAL_PHASES
+from kuberpa.audit import AuditEntry, AuditSeal
 from kuberpa.gsettings_change import Changed
 from kuberpa.panelclient import PanelClient, PanelError, in_path
 from kuberpa.robot_orders import RobotAction
@@ -116,6 +117,23 @@ class Orchestrator:
     async def custom_delete(self, namespace: str, name: str, path: str = "") -> Changed:
         """Take out what stands there."""
         return await self.gsettings_change(_custom(namespace, name, path), EditOp.DELETE)
+
+    # ---- the audit trail
+
+    async def audit_list(self, **query: str) -> list[AuditEntry]:
+        """A page of entries, the latest first, by the filters of GET /api/v1/audit: text, user, kind, name."""
+        return [AuditEntry.of(each) for each in (await self._panel.ask("GET", "/audit", query=query))["items"]]
+
+    async def audit_export(self, form: str = "jsonl", **query: str) -> AsyncGenerator[bytes]:
+        """Lines of all that matches, the oldest first, as JSON Lines or CSV."""
+        async with aclosing(self._panel.lines("/audit/export", {"format": form, **query})) as lines:
+            async for line in lines:
+                yield line
+
+    async def audit_seal(self) -> AuditSeal | None:
+        """Where the trail begins by now: the seal of what was taken out when its time was over."""
+        found = await self._panel.ask("GET", "/audit/seal")
+        return None if found is None else AuditSeal.of(found)
 
     # ---- storage of robots
 

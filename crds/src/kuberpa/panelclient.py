@@ -69,6 +69,18 @@ class PanelClient:
         except ValueError as error:
             raise self._unreachable(error) from error
 
+    async def lines(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[bytes]:
+        """The lines of an answer as they come, each with its end. Raises PanelError."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS)
+        try:
+            async with self._http.get(f"{self._url}/api/v1{path}", params=query, timeout=timeout) as response:
+                if response.status >= _OK:
+                    raise _refusal(response.status, await response.text())
+                async for line in response.content:
+                    yield line
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(error) from error
+
     async def events(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[tuple[str, Any]]:
         """Server-sent events as they come: name and data. Ends when the panel ends the stream. Raises PanelError."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS)

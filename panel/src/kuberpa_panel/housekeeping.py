@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from kuberpa.gsettings import Retention, Settings
 from kuberpa_panel.database.alone import alone
+from kuberpa_panel.database.audit import Deed
 from kuberpa_panel.database.pool import Database
+from kuberpa_panel.services.audit import Audit
 
 log = logging.getLogger(__name__)
 
@@ -16,8 +18,6 @@ LOCK: Final = 0x6B756265_72706111
 LOOK_SECONDS: Final = 60.0
 BITE: Final = 500
 """Rows of one statement: nobody waits for long, and vacuum keeps up."""
-DEED_DAYS: Final = 365
-"""What people did on robots from afar."""
 BREATH_SECONDS: Final = 0.05
 
 _OF_ACTIVITIES: Final = (
@@ -34,13 +34,15 @@ _OF_FIRINGS: Final = (
     "WITH old AS (DELETE FROM schedule_firings WHERE ctid IN (SELECT ctid FROM schedule_firings "
     "WHERE decided_at < statement_timestamp() - $1::interval LIMIT $2) RETURNING 1) SELECT count(*) FROM old"
 )
-_OF_DEEDS: Final = (
-    "WITH old AS (DELETE FROM audit WHERE id IN (SELECT id FROM audit "
-    "WHERE at < statement_timestamp() - $1::interval ORDER BY at LIMIT $2) RETURNING 1) SELECT count(*) FROM old"
+_SEAL: Final = (
+    "INSERT INTO audit_seals (seq, hash, entries) SELECT seq, hash, 0 FROM audit_log "
+    "WHERE at < statement_timestamp() - $1::interval AND seq > (SELECT coalesce(max(seq), 0) FROM audit_seals) "
+    "ORDER BY seq DESC LIMIT 1 RETURNING seq"
 )
-_OF_CHANGES: Final = (
-    "WITH old AS (DELETE FROM setting_changes WHERE id IN (SELECT id FROM setting_changes "
-    "WHERE at < statement_timestamp() - $1::interval ORDER BY at LIMIT $2) RETURNING 1) SELECT count(*) FROM old"
+_OF_SEALED: Final = (
+    "WITH old AS (DELETE FROM audit_log WHERE seq IN (SELECT seq FROM audit_log "
+    "WHERE seq <= (SELECT coalesce(max(seq), 0) FROM audit_seals) ORDER BY seq LIMIT $1) RETURNING 1) "
+    "SELECT count(*) FROM old"
 )
 
 
@@ -49,8 +51,6 @@ def due(retention: Retention) -> tuple[tuple[str, str, timedelta], ...]:
     wanted = (
         ("activities", _OF_ACTIVITIES, retention.activity_days),
         ("firings", _OF_FIRINGS, retention.firing_days),
-        ("changes", _OF_CHANGES, retention.change_days),
-        ("deeds", _OF_DEEDS, DEED_DAYS),
     )
     return tuple((what, statement, timedelta(days=days)) for what, statement, days in wanted if days is not None)
 
@@ -58,8 +58,8 @@ def due(retention: Retention) -> tuple[tuple[str, str, timedelta], ...]:
 class Housekeeping:
     """The loop of whichever replica holds the lock."""
 
-    def __init__(self, database: Database, settings: Callable[[], Settings]) -> None:
-        self._database, self._settings = database, settings
+    def __init__(self, database: Database, audit: Audit, settings: Callable[[], Settings]) -> None:
+        self._database, self._audit, self._settings = database, audit, settings
 
     async def run(self) -> None:
         """Keep house until cancelled."""
@@ -79,4 +79,19 @@ class Housekeeping:
                 await asyncio.sleep(BREATH_SECONDS)
             if total:
                 log.info("%d %s were older than %s and are deleted", total, what, age)
+        await self._seal(connection)
         await connection.fetchval("SELECT 1", timeout=5)
+
+    async def _seal(self, connection: Any) -> None:
+        """Entries of the audit trail go only below a seal, which keeps the hash that the rest follows on."""
+        days = self._settings().retention.audit_days
+        if days is None:
+            return
+        sealed = await connection.fetchval(_SEAL, timedelta(days=days))
+        if sealed is not None:
+            await self._audit.note(
+                Deed(verb="seal", kind="AuditLog", source="kuberpa", new={"upTo": sealed, "olderThanDays": days})
+            )
+        while deleted := await connection.fetchval(_OF_SEALED, BITE):
+            log.info("%d sealed entries of the audit trail are deleted", deleted)
+            await asyncio.sleep(BREATH_SECONDS)

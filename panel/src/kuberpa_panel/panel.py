@@ -36,9 +36,11 @@ from kuberpa_panel.remote.recordings import Recordings
 from kuberpa_panel.replica import ReplicaLease
 from kuberpa_panel.services import Services, build
 from kuberpa_panel.services.access import Access
+from kuberpa_panel.services.audit import Audit
 from kuberpa_panel.settings import Settings
 from kuberpa_panel.tuning import Tuning
 from kuberpa_panel.watch import WatchCache
+from kuberpa_panel.witness import Witness
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,8 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
         access = Access(cluster)
         queue_rows = Database(settings.database_url, tuning=QUEUE_TUNING)
         queues = QueueService(access, cache, queue_rows, Vault(settings.queue_keys_dir))
-        gsettings = GSettingsService(access, cluster, cache, database, settings.namespace)
+        audit = Audit(database)
+        gsettings = GSettingsService(access, cluster, cache, database, audit, settings.namespace)
         ingest = Ingest(database)
         lease = ReplicaLease(cluster, settings.namespace, settings.replica, settings.url)
         hub = Hub(cluster, cache, lease.name)
@@ -104,7 +107,9 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
             "archive": ArchiveLoop(cluster, cache, database, ingest).run,
             "firings": FiringHistory(cluster, cache, database, HandOver(cluster, queues)).run,
             "settings": Tuning(cache, gsettings.settings, settings.log_level).run,
-            "retention": Housekeeping(database, gsettings.settings).run,
+            "retention": Housekeeping(database, audit, gsettings.settings).run,
+            "audit": audit.run,
+            "witness": Witness(database, cache).run,
             "queue rows": queue_rows.run,
             "queue bell": queues.bell.run,
             "queue rules": queues.run,
@@ -112,7 +117,7 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
         }
         peers = Peers(cluster, PeerSettings(settings.namespace, settings.session_key(), settings.tls_cert_file))
         broker = Broker(cache, hub, peers, lease.name)
-        services = build(access, cluster, cache, database, notifications, queues, gsettings, broker, recordings)
+        services = build(access, cluster, cache, database, notifications, queues, audit, gsettings, broker, recordings)
         replicas = PeerEndpoint(broker, peers.tickets, lease.name)
         tasks = [asyncio.create_task(_keep(name, loop), name=name) for name, loop in loops.items()]
         try:

@@ -165,6 +165,7 @@ class WatchCache:
         """`own`: kuberpa's own namespace, whose GSettings are watched too when others are served."""
         self._cluster = cluster
         self._subscriptions: set[Subscription] = set()
+        self._observers: list[Callable[[Any, Any], None]] = []
         self.generation = 0
         """Grows with every change: the same number, the same objects."""
         self._by_holder: dict[str, set[str]] = defaultdict(set)
@@ -219,6 +220,15 @@ class WatchCache:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+
+    @contextmanager
+    def observe(self, observer: Callable[[Any, Any], None]) -> Iterator[None]:
+        """Call this with every version that a watch tells, before and after; None: there is none."""
+        self._observers.append(observer)
+        try:
+            yield
+        finally:
+            self._observers.remove(observer)
 
     async def run(self) -> None:
         """Keep the cache until cancelled."""
@@ -284,6 +294,8 @@ class WatchCache:
         meta = it.metadata
         for subscription in self._subscriptions:
             subscription.add(Change(kind, meta.namespace, meta.name, meta.uid))
+        for observer in self._observers:
+            observer(old, new)
 
 
 def _forget(index: dict[Any, set[str]], key: Any, uid: str) -> None:

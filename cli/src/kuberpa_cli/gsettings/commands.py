@@ -55,7 +55,7 @@ def get(
     """
 
     async def work() -> int:
-        async with _orchestrator() as orchestrator:
+        async with open_orchestrator() as orchestrator:
             found = orchestrator.gsettings_query(query, path) if query else orchestrator.gsettings_get(path)
             _print(await found)
         return ExitCode.SUCCEEDED
@@ -71,7 +71,7 @@ def set_(path: Path, value: Value, op: Op = EditOp.SET) -> None:
     """
 
     async def work() -> int:
-        async with _orchestrator() as orchestrator:
+        async with open_orchestrator() as orchestrator:
             changed = await orchestrator.gsettings_change(path, op, parse_value(value, "VALUE"))
         place = f"{changed.kind} {changed.namespace}/{changed.name} {changed.field}"
         _say(f"{place}: {_line(changed.old)} -> {_line(changed.new)}")
@@ -85,7 +85,7 @@ def delete(path: Path) -> None:
     """Take out what stands at an editable path; a setting has its default again."""
 
     async def work() -> int:
-        async with _orchestrator() as orchestrator:
+        async with open_orchestrator() as orchestrator:
             changed = await orchestrator.gsettings_change(path, EditOp.DELETE)
         _say(f"{changed.kind} {changed.namespace}/{changed.name} {changed.field}: {_line(changed.old)} is gone")
         return ExitCode.SUCCEEDED
@@ -102,7 +102,7 @@ def watch(
     seconds = parse_duration(timeout, "--timeout") if timeout else None
 
     async def work() -> int:
-        async with _orchestrator() as orchestrator:
+        async with open_orchestrator() as orchestrator:
             try:
                 async with asyncio.timeout(seconds):
                     async for _, value in orchestrator.gsettings_watch(path):
@@ -123,7 +123,7 @@ def storage_get(context: typer.Context, robot: Robot, path: Path = "", namespace
     place = _namespace(context, namespace)
 
     async def work() -> int:
-        async with _orchestrator() as orchestrator:
+        async with open_orchestrator() as orchestrator:
             stored = await orchestrator.storage_get(place, robot, path)
         if not stored.found:
             raise UsageError(f"{robot} has nothing stored" + (f" at {path}" if path else ""))
@@ -160,7 +160,7 @@ def _finish_change(  # noqa: PLR0913, PLR0917  one place, and what is done to it
     namespace: str, robot: str, path: str, op: EditOp, value: Any, version: int | None
 ) -> None:
     async def work() -> int:
-        async with _orchestrator() as orchestrator:
+        async with open_orchestrator() as orchestrator:
             stored = await orchestrator.storage_change(namespace, robot, path, op, value, version=version)
         _say(f"storage of {robot} has version {stored.version} and {stored.bytes} bytes")
         return ExitCode.SUCCEEDED
@@ -175,7 +175,7 @@ def _namespace(context: typer.Context, given: str | None) -> str:
 
 
 @asynccontextmanager
-async def _orchestrator() -> AsyncIterator[Orchestrator]:
+async def open_orchestrator() -> AsyncIterator[Orchestrator]:
     """The panel's functions; its refusals as exit codes."""
     try:
         async with connect() as cluster:

@@ -1,5 +1,6 @@
 """The REST API and what it shares with the pages: queries, actions, identity, rights."""
 
+from kuberpa_panel.api.audit import router as audit_routes
 from kuberpa_panel.api.enrolment_routes import router as enrolment_routes
 from kuberpa_panel.api.fleets import router as fleet_routes
 from kuberpa_panel.api.gsettings import router as gsettings_routes
@@ -11,6 +12,7 @@ from kuberpa_panel.api.routes import router
 from kuberpa_panel.api.schedule_routes import router as schedule_router
 
 __all__ = [
+    "audit_routes",
     "enrolment_routes",
     "fleet_routes",
     "gsettings_routes",

@@ -13,6 +13,7 @@ from kuberpa_panel.api.context import Context
 from kuberpa_panel.api.problems import ConflictProblem, FieldError, InvalidProblem, Right, from_api_error
 from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.services.activities import InputError
+from kuberpa_panel.services.audit import tell
 
 ONE_TARGET: Final = "name one robot with robotRef, or choose among robots with robotSelector; not both"
 
@@ -41,12 +42,17 @@ async def run(  # noqa: PLR0913  who, where, and what
         await require(access, user, Right("create", f"robots/{special}", namespace, robot))
     if parsed.definition in ROBOT_ACTIONS:
         await require(access, user, Right("patch", "robots", namespace, robot))
+    tell(
+        verb="run", kind="ActivityItem", namespace=namespace, name=name, new={"def": parsed.definition, "robot": robot}
+    )
     try:
-        return await context.services.activities.create(user, namespace, spec, name=name, labels=labels)
+        item = await context.services.activities.create(user, namespace, spec, name=name, labels=labels)
     except InputError as error:
         raise too_large(str(error)) from error
     except ApiError as error:
         raise from_api_error(error) from error
+    tell(name=item.metadata.name)
+    return item
 
 
 async def end(  # noqa: PLR0913, PLR0917  who, where, and what

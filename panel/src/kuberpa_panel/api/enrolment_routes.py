@@ -10,7 +10,6 @@ from starlette.requests import Request
 from kuberpa.client import ApiError
 from kuberpa.enrolment import CHALLENGE_PATH, ENROL_PATH, ChallengeAnswer, Enrolled, EnrolRequest
 from kuberpa.model import Instant, Model
-from kuberpa_panel import clock
 from kuberpa_panel.agents.enrolments import Enrolments, NotEnrollableError
 from kuberpa_panel.agents.identity import DeniedError
 from kuberpa_panel.api.context import context_of
@@ -25,7 +24,7 @@ from kuberpa_panel.api.problems import (
     from_api_error,
 )
 from kuberpa_panel.api.viewer import Viewer
-from kuberpa_panel.services.audit import Deed
+from kuberpa_panel.database.audit import Deed
 
 router = APIRouter()
 
@@ -107,7 +106,7 @@ async def enrol(request: Request, body: EnrolRequest) -> Enrolled:
 
 
 async def _record(request: Request, namespace: str, robot: str, who: str, action: str, **detail: str) -> None:
-    deed = Deed(at=clock.now(), username=who, namespace=namespace, robot=robot, action=action, detail=dict(detail))
+    deed = Deed(action, "Robot", namespace, robot, who, source="agent" if detail else "panel", new=detail or None)
     await context_of(request).services.audit.record(deed)
 
 

@@ -23,6 +23,7 @@ from kuberpa_panel.api.problems import (
     of_queue_error,
 )
 from kuberpa_panel.database.pool import ArchiveUnavailableError
+from kuberpa_panel.services.audit import tell
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def install(app: FastAPI, render_page: Render) -> Answer:
 
     async def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
+        tell(reason=problem.detail or problem.title)
         request_id = getattr(request.state, "request_id", "")
         if isinstance(problem, UnexpectedProblem):
             log.error("request %s %s %s failed", request_id, request.method, request.url.path, exc_info=error)

@@ -16,6 +16,7 @@ from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import Allowed, Visible, guarded
 from kuberpa_panel.api.problems import NotFoundProblem, from_api_error
 from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.services.audit import tell
 
 router = APIRouter(prefix="/api/v1/fleets", tags=["fleets"])
 MayScale = Allowed("patch", "robotfleets/scale")
@@ -88,6 +89,8 @@ async def scale_fleet(
 
 async def scale(context: Context, viewer: Viewer, namespace: str, name: str, replicas: int) -> None:
     """Set spec.replicas. Raises a Problem in the API server's words."""
+    before = context.services.cache.fleets.get(namespace, name)
+    tell(old={"replicas": before.spec.replicas} if before else None, new={"replicas": replicas})
     try:
         await context.services.robots.scale(viewer.user, namespace, name, replicas)
     except ApiError as error:

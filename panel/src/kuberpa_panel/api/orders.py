@@ -1,10 +1,12 @@
 """Start, pause, stop and restart robots on behalf of a viewer, one or many."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import Field
 
+from kuberpa.audit import AuditOutcome
 from kuberpa.client import ApiError
 from kuberpa.model import Model, Name
 from kuberpa.robot import Robot, RobotControl, RobotDesiredState
@@ -12,9 +14,11 @@ from kuberpa.robot_orders import RobotAction
 from kuberpa_panel.api.access import require
 from kuberpa_panel.api.context import Context
 from kuberpa_panel.api.guards import control_rights
-from kuberpa_panel.api.problems import Problem, from_api_error
+from kuberpa_panel.api.problems import ForbiddenProblem, Problem, from_api_error
 from kuberpa_panel.api.robots import RobotRow, row_of
 from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.database.audit import Deed
+from kuberpa_panel.services.audit import tell
 
 MANY: Final = 1000
 AT_ONCE: Final = 16
@@ -79,8 +83,10 @@ async def order(  # noqa: PLR0913, PLR0917  who, where, and what
     context: Context, viewer: Viewer, namespace: str, name: str, action: RobotAction, how: RobotOrder
 ) -> Robot:
     """Ask it of one robot, whose rights are checked already. Raises a Problem in the API server's words."""
+    before = context.services.cache.robots.get(namespace, name)
+    tell(old=_wishes(before), new={"force": True} if how.force else None)
     try:
-        return await context.services.robots.order(
+        robot = await context.services.robots.order(
             viewer.user,
             namespace,
             name,
@@ -92,14 +98,19 @@ async def order(  # noqa: PLR0913, PLR0917  who, where, and what
         )
     except ApiError as error:
         raise from_api_error(error) from error
+    tell(new=(_wishes(robot) or {}) | ({"force": True} if how.force else {}))
+    return robot
 
 
 async def order_many(context: Context, viewer: Viewer, wanted: ManyRobots) -> tuple[Answer, ...]:
     """Ask it of each of them, as far as the viewer may; one that is refused does not keep the others from it."""
     room = asyncio.Semaphore(AT_ONCE)
+    deeds: list[Deed] = []
 
     async def ask(namespace: str, name: str) -> Answer:
         known: dict[str, Any] = {"namespace": namespace, "name": name}
+        verb = f"{wanted.action} by force" if wanted.force else str(wanted.action)
+        deed = Deed(verb, "Robot", namespace, name, viewer.user.name)
         async with room:
             try:
                 for right in control_rights(namespace, name):
@@ -107,10 +118,20 @@ async def order_many(context: Context, viewer: Viewer, wanted: ManyRobots) -> tu
                 before = context.services.cache.robots.get(namespace, name)
                 robot = await order(context, viewer, namespace, name, wanted.action, wanted)
             except Problem as problem:
+                outcome = AuditOutcome.DENIED if isinstance(problem, ForbiddenProblem) else AuditOutcome.FAILED
+                deeds.append(replace(deed, outcome=outcome, reason=problem.detail or problem.title))
                 return Answer(**known, error=problem.detail or problem.title)
+        deeds.append(replace(deed, old=_wishes(before), new=_wishes(robot)))
         if before is not None and before.metadata.uid == robot.metadata.uid:
             known |= {"desired_state_before": before.spec.desired_state, "control_before": before.spec.control}
         return Answer(**known, robot=row_of(robot))
 
     places = dict.fromkeys((each.namespace, each.name) for each in wanted.robots)
-    return tuple(await asyncio.gather(*(ask(*place) for place in places)))
+    answers = tuple(await asyncio.gather(*(ask(*place) for place in places)))
+    await context.services.audit.note(*deeds)
+    return answers
+
+
+def _wishes(robot: Robot | None) -> dict[str, str] | None:
+    """What orders change, for the audit trail."""
+    return {"desiredState": robot.spec.desired_state, "control": robot.spec.control} if robot is not None else None

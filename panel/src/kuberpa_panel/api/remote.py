@@ -9,16 +9,16 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 from starlette.requests import Request
 
+from kuberpa.audit import AuditEntry
 from kuberpa.model import Model
 from kuberpa.streams import Message, StreamClosedError
 from kuberpa.wire import StreamKind
-from kuberpa_panel import clock
 from kuberpa_panel.api.context import context_of
 from kuberpa_panel.api.guards import Allowed, guarded
 from kuberpa_panel.api.problems import ConflictProblem, InvalidProblem, NotFoundProblem
 from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.database.audit import Deed
 from kuberpa_panel.remote.wish import Channel, Wish
-from kuberpa_panel.services.audit import Deed
 
 router = APIRouter(prefix="/api/v1/robots/{namespace}/{name}", tags=["remote"])
 PART_BYTES: Final = 64 * 1024
@@ -237,16 +237,16 @@ async def delete_file(
         return Deleted.of(await stream.answer())
 
 
-@router.get("/audit", summary="Who did what on a robot from afar")
+@router.get("/audit", summary="Who did what to a robot")
 async def list_audit(
     request: Request,
     namespace: str,
     name: str,
     _: Annotated[Viewer, guarded(Allowed("get", "robots/audit"))],
     limit: Annotated[int, Field(ge=1, le=500), Query()] = 100,
-) -> tuple[Deed, ...]:
-    """The last deeds first; they are kept for a year."""
-    return await context_of(request).services.audit.of_robot(namespace, name, limit)
+) -> tuple[AuditEntry, ...]:
+    """What anybody did to this robot, the last deed first."""
+    return await context_of(request).services.audit.of_object("Robot", namespace, name, limit)
 
 
 async def _body(stream: Stream, size: int) -> AsyncIterator[bytes]:
@@ -262,9 +262,7 @@ async def _body(stream: Stream, size: int) -> AsyncIterator[bytes]:
 
 async def _record(request: Request, viewer: Viewer, action: str, **detail: object) -> None:
     namespace, name = request.path_params["namespace"], request.path_params["name"]
-    deed = Deed(
-        at=clock.now(), username=viewer.user.name, namespace=namespace, robot=name, action=action, detail=dict(detail)
-    )
+    deed = Deed(action, "Robot", namespace, name, viewer.user.name, new=detail or None)
     await context_of(request).services.audit.record(deed)
 
 

@@ -16,6 +16,7 @@ from kuberpa_panel.api.limits import MAX_BODY_BYTES
 from kuberpa_panel.api.problems import ForbiddenProblem, SignInRequiredProblem, TooManyProblem
 from kuberpa_panel.api.sessions import Session
 from kuberpa_panel.services.access import User
+from kuberpa_panel.services.audit import tell
 
 COOKIE: Final = "kuberpa_session"
 SECURE_COOKIE: Final = "__Host-kuberpa_session"
@@ -57,6 +58,7 @@ async def current_viewer(request: Request, _: Annotated[object, Depends(bearer)]
     viewer = await find_viewer(request, context)
     if viewer is None:
         raise SignInRequiredProblem("Sign in with a Kubernetes token, or send one as a bearer token.")
+    tell(username=viewer.user.name)
     if viewer.session and request.method not in SAFE_METHODS:
         await require_csrf(request, context, viewer.session)
     return viewer

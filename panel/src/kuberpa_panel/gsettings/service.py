@@ -13,6 +13,7 @@ from kuberpa_panel.database.pool import Database
 from kuberpa_panel.gsettings.masking import masked
 from kuberpa_panel.gsettings.projection import RIGHTS, Memo, Sight, World, both, project
 from kuberpa_panel.services.access import Access, User, robot_principal
+from kuberpa_panel.services.audit import Audit
 from kuberpa_panel.services.changes import Author, Change, Changes, Target
 from kuberpa_panel.services.storage import Storage
 from kuberpa_panel.watch import WatchCache
@@ -28,11 +29,13 @@ OBJECT_STEPS: Final = 3
 class GSettingsService:
     """The tree, and what may be changed of it."""
 
-    def __init__(self, access: Access, cluster: Cluster, cache: WatchCache, database: Database, namespace: str) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917  the parts that it stands on
+        self, access: Access, cluster: Cluster, cache: WatchCache, database: Database, audit: Audit, namespace: str
+    ) -> None:
         self._access, self._cluster, self._cache = access, cluster, cache
         self._namespace = namespace
-        self._changes = Changes(database)
-        self.storage = Storage(database, lambda: self.settings().storage.max_bytes)
+        self._changes = Changes(audit)
+        self.storage = Storage(database, audit, lambda: self.settings().storage.max_bytes)
         """What robots keep."""
         self._memo = Memo()
         self._shared: dict[Any, tuple[int, Any, dict[str, Any]]] = {}
@@ -85,7 +88,7 @@ class GSettingsService:
         async with self._changes.record(author, edit.op, target) as entry:
             body, old, new = await self._tried(author, place, edit)
             changed = body["metadata"]["resourceVersion"]
-            entry.old, entry.new, entry.version = masked(old), masked(new), changed
+            entry.old, entry.new = masked(old), masked(new)
         self._cache.gsettings.put(body)
         return Changed(
             namespace=place.namespace, name=place.name, field=place.field, resource_version=changed, old=old, new=new

@@ -15,8 +15,9 @@ from typing import Final
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from kuberpa.audit import AuditOutcome
 from kuberpa.streams import StreamClosedError
-from kuberpa_panel import clock, metrics
+from kuberpa_panel import metrics
 from kuberpa_panel.api.access import require
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.csrf import require_same_origin
@@ -29,10 +30,11 @@ from kuberpa_panel.api.problems import (
     SignInRequiredProblem,
     TooManyProblem,
 )
-from kuberpa_panel.api.viewer import Viewer, find_viewer
+from kuberpa_panel.api.viewer import Viewer, client_address, find_viewer
+from kuberpa_panel.database.audit import Deed
 from kuberpa_panel.database.pool import ArchiveUnavailableError
 from kuberpa_panel.remote.wish import Channel
-from kuberpa_panel.services.audit import Deed
+from kuberpa_panel.services.audit import TRAIL, Trail, tell
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +68,7 @@ class Visit:
 
     async def record(self, action: str, namespace: str, robot: str, **detail: object) -> None:
         """Write down what is about to be done. Raises ArchiveUnavailableError."""
-        deed = Deed(
-            at=clock.now(),
-            username=self.viewer.user.name,
-            namespace=namespace,
-            robot=robot,
-            action=action,
-            detail=dict(detail),
-        )
+        deed = Deed(action, "Robot", namespace, robot, self.viewer.user.name, new=detail or None)
         await self.context.services.audit.record(deed)
 
 
@@ -108,6 +103,7 @@ async def receive_visitor(
 ) -> None:
     """One socket from handshake to end. `prepare` may still refuse by a Problem."""
     context = context_of(websocket)
+    TRAIL.set(Trail(client_address(websocket)))
     try:
         viewer = await _viewer(websocket, context)
         visit = Visit(websocket, context, viewer, list(needs))
@@ -138,6 +134,7 @@ async def _viewer(websocket: WebSocket, context: Context) -> Viewer:
     viewer = await find_viewer(websocket, context)
     if viewer is None:
         raise SignInRequiredProblem("Sign in with a Kubernetes token, or send one as a bearer token.")
+    tell(username=viewer.user.name)
     return viewer
 
 
@@ -184,6 +181,19 @@ async def _deny(websocket: WebSocket, error: Exception) -> None:
     problem = problem_of(error)
     if isinstance(problem, UnexpectedProblem):
         log.error("a socket of %s failed", websocket.url.path, exc_info=error)
+    trail = TRAIL.get()
+    if isinstance(problem, ForbiddenProblem) and trail is not None and trail.username:
+        place = websocket.path_params
+        await context_of(websocket).services.audit.note(
+            Deed(
+                websocket.url.path.rpartition("/")[2],
+                "Robot",
+                place.get("namespace", ""),
+                place.get("name", ""),
+                outcome=AuditOutcome.DENIED,
+                reason=problem.detail,
+            )
+        )
     with suppress(RuntimeError, WebSocketDisconnect, OSError):
         await websocket.send_denial_response(
             JSONResponse(problem.to_json(""), problem.status, problem.headers(), media_type=MEDIA_TYPE)

@@ -10,7 +10,7 @@
     services.queues      Queues         items of work queues; asks for rights itself
     services.gsettings   GSettingsService  the tree as a user may see it, settings, storage; changes for a user
     services.holds       Holds          pause and resume work queues on behalf of a user
-    services.audit       Audit          who did what on a robot from afar
+    services.audit       Audit          who did, or tried to do, what to what
     services.workbench   Workbench      what people tried on the Debug page, and forms that they keep
     services.broker      Broker         streams to robots: screens, terminals, files
     services.recordings  Recordings     the screen before an attempt failed
@@ -79,6 +79,7 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
     database: Database,
     notifications: Notifications,
     queues: Queues,
+    audit: Audit,
     gsettings: "GSettingsService",
     broker: Broker,
     recordings: Recordings,
@@ -95,7 +96,7 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
         queues=queues,
         holds=Holds(cluster),
         gsettings=gsettings,
-        audit=Audit(database),
+        audit=audit,
         workbench=Workbench(database),
         broker=broker,
         thumbnails=Thumbnails(broker),

@@ -4,16 +4,16 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from kuberpa_panel.database.pool import Database
+from kuberpa.audit import AuditEntry, AuditOutcome
+from kuberpa_panel.database.audit import Deed
+from kuberpa_panel.services.audit import Audit
 
 log = logging.getLogger(__name__)
 
-VALUE_CHARS: Final = 16_384
-"""Of what was and is there; more is cut."""
 SHOWN: Final = 20
 
 
@@ -41,7 +41,6 @@ class Entry:
 
     old: Any = None
     new: Any = None
-    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,71 +59,50 @@ class Change:
 class Changes:
     """Every function raises ArchiveUnavailableError while the database is away: nothing is changed unrecorded."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
 
     @asynccontextmanager
     async def record(self, author: Author, op: str, target: Target) -> AsyncIterator[Entry]:
-        """An entry around a change: Asked first, then Done, or Refused with whatever was raised."""
-        async with self._database.connection() as connection:
-            number = await connection.fetchval(
-                "INSERT INTO setting_changes (username, address, op, kind, namespace, name, field, outcome) "
-                "VALUES ($1, $2, $3, $4, $5, $6, $7, 'Asked') RETURNING id",
-                author.name,
-                author.address,
-                op,
-                target.kind,
-                target.namespace,
-                target.name,
-                target.field,
-            )
+        """Entries around a change: Asked first, then Allowed, or Failed with whatever was raised."""
+        deed = Deed(
+            verb=op,
+            kind=target.kind,
+            namespace=target.namespace,
+            name=target.name,
+            field=target.field,
+            username=author.name,
+            address=author.address,
+            outcome=AuditOutcome.ASKED,
+        )
+        asked = await self._audit.record(deed)
         entry = Entry()
         try:
             yield entry
         except Exception as error:
-            await self._complete(number, f"Refused: {error}"[:500], entry)
+            outcome, reason = AuditOutcome.FAILED, str(error)
+            await self._audit.note(
+                replace(deed, outcome=outcome, reason=reason, old=entry.old, new=entry.new, refers=asked)
+            )
             raise
-        await self._complete(number, "Done", entry)
+        done = replace(deed, outcome=AuditOutcome.ALLOWED, old=entry.old, new=entry.new, refers=asked)
+        # it is done already: its entry may come late, but come it must
+        await self._audit.note(done)
         log.info("%s: %s %s of %s %s/%s", author.name, op, target.field, target.kind, target.namespace, target.name)
 
     async def of(self, kind: str, namespace: str, name: str, most: int = SHOWN) -> tuple[Change, ...]:
-        """The latest changes of an object, the newest first."""
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(
-                "SELECT * FROM setting_changes WHERE kind = $1 AND namespace = $2 AND name = $3 "
-                "ORDER BY id DESC LIMIT $4",
-                kind,
-                namespace,
-                name,
-                most,
-            )
+        """The latest changes of an object's fields, the newest first."""
+        entries = await self._audit.of_object(kind, namespace, name, most)
         return tuple(
-            Change(
-                row["at"],
-                row["username"],
-                row["op"],
-                row["field"],
-                row["outcome"],
-                _read(row["old"]),
-                _read(row["new"]),
-            )
-            for row in rows
+            Change(each.at, each.username, each.verb, each.field, outcome_of(each), _read(each.old), _read(each.new))
+            for each in entries
+            if each.field
         )
 
-    async def _complete(self, number: int, outcome: str, entry: Entry) -> None:
-        async with self._database.connection() as connection:
-            await connection.execute(
-                "UPDATE setting_changes SET outcome = $2, old = $3, new = $4, version = $5 WHERE id = $1",
-                number,
-                outcome.replace("\0", "\ufffd"),
-                _text(entry.old),
-                _text(entry.new),
-                entry.version,
-            )
 
-
-def _text(value: Any) -> str | None:
-    return None if value is None else json.dumps(value)[:VALUE_CHARS]
+def outcome_of(entry: AuditEntry) -> str:
+    """As people read it."""
+    return f"{entry.outcome}: {entry.reason}" if entry.reason else str(entry.outcome)
 
 
 def _read(text: str | None) -> Any:

@@ -9,6 +9,8 @@ from typing import Any, Final
 from kuberpa.storage import ChangeStorage, Stored
 from kuberpa.treepath import EditError, edited, find, steps_of
 from kuberpa_panel.database.pool import ArchiveUnavailableError, Database
+from kuberpa_panel.gsettings.masking import masked
+from kuberpa_panel.services.audit import Audit
 from kuberpa_panel.services.changes import Author, Changes, Target
 
 HEADS_SECONDS: Final = 1.0
@@ -43,9 +45,9 @@ class _Heads:
 class Storage:
     """Reads and changes. Every function raises ArchiveUnavailableError while the database is away."""
 
-    def __init__(self, database: Database, max_bytes: Callable[[], int]) -> None:
+    def __init__(self, database: Database, audit: Audit, max_bytes: Callable[[], int]) -> None:
         self._database, self._max_bytes = database, max_bytes
-        self._changes = Changes(database)
+        self._changes = Changes(audit)
         self._heads = _Heads()
 
     async def read(self, namespace: str, robot: str, path: str = "") -> Stored:
@@ -64,7 +66,7 @@ class Storage:
         field = ".".join(["storage", *steps_of(wanted.path)])
         async with self._changes.record(author, wanted.op, Target("Robot", namespace, robot, field)) as entry:
             before, after = await self._change(author.name, namespace, robot, wanted)
-            entry.old, entry.new, entry.version = before, after.value, str(after.version)
+            entry.old, entry.new = masked(before), masked(after.value)
         return after
 
     async def change_own(self, namespace: str, robot: str, wanted: ChangeStorage, call: str) -> Stored:

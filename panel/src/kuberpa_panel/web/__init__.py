@@ -8,11 +8,13 @@ from starlette.middleware.gzip import GZipMiddleware
 from kuberpa_panel import api
 from kuberpa_panel.api.errors import install
 from kuberpa_panel.api.limits import BodyLimit
+from kuberpa_panel.api.recorder import Recorder
 from kuberpa_panel.language import LanguageOfRequest, catalogues
 from kuberpa_panel.web import (
     activities,
     adding,
     agenda,
+    audit,
     calendars,
     debug,
     fleets,
@@ -47,6 +49,7 @@ PAGES: Final = (
     calendars,
     gsettings,
     storage,
+    audit,
 )
 
 
@@ -66,6 +69,7 @@ def mount(app: FastAPI) -> None:
     app.include_router(api.queues)
     app.include_router(api.fleet_routes)
     app.include_router(api.gsettings_routes)
+    app.include_router(api.audit_routes)
     panels.mount(app)
     app.mount("/static", Static(), name="static")
     catalogues.warm()
@@ -73,6 +77,7 @@ def mount(app: FastAPI) -> None:
     # the last one is the outermost
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(BodyLimit)
+    app.add_middleware(Recorder)
     app.add_middleware(CatchAll, answer=answer)
     app.add_middleware(LanguageOfRequest)
     app.add_middleware(SecurityHeaders)

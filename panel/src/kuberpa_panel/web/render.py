@@ -116,6 +116,7 @@ async def page(
         "plugin_pages": plugin_pages,
         "namespaces": spaces,
         "listed": {kind for kind, scope in scopes.items() if scope},
+        "may_audit": viewer is not None and bool(await audit_scope(context_of(request), viewer)),
     }
     body = ENVIRONMENT.get_template(template).render(common(request, viewer) | shown | values)
     return HTMLResponse(body, status)
@@ -125,6 +126,11 @@ async def visible(context: Context, viewer: Viewer) -> dict[str, Scope]:
     """Where the viewer may list what: namespaces and sections of others are not even named."""
     known, access = known_namespaces(context), context.services.access
     return {kind: await scope_of(access, viewer.user, "list", kind, known) for kind in KINDS}
+
+
+async def audit_scope(context: Context, viewer: Viewer) -> Scope:
+    """Where the viewer may read the audit trail."""
+    return await scope_of(context.services.access, viewer.user, "list", "audit", known_namespaces(context))
 
 
 def fragment(template: str, values: Mapping[str, Any]) -> str:

@@ -220,7 +220,7 @@ async def _detail(request: Request, viewer: Viewer, robot: Robot, tab: Tab) -> d
     if tab in values["may"] and not values["may"][tab]:
         raise forbidden(Right(*REMOTE[tab], meta.namespace, meta.name))
     if tab == "audit":
-        values["deeds"] = await context.services.audit.of_robot(meta.namespace, meta.name)
+        values["entries"] = await context.services.audit.of_object("Robot", meta.namespace, meta.name)
     if tab == "activities":
         may_list = await allows(access, user, Right("list", "activityitems", meta.namespace))
         scope = Scope(namespaces=frozenset({meta.namespace}) if may_list else frozenset())

@@ -12,6 +12,7 @@ from kuberpa_panel.api.guards import Public, SignedIn, guarded
 from kuberpa_panel.api.identity import expiry
 from kuberpa_panel.api.problems import Problem, SignInRequiredProblem, TooManyProblem, UnavailableProblem
 from kuberpa_panel.api.viewer import Viewer, cookie_name, find_viewer, throttled_identify
+from kuberpa_panel.services.audit import tell
 from kuberpa_panel.web.render import page
 
 router = APIRouter(include_in_schema=False)
@@ -38,8 +39,10 @@ async def sign_in(
     token = "".join(token.split())
     try:
         user = await throttled_identify(request, context, token)
+        tell(username=user.name)
         cookie = await context.sessions.open(user, expiry(token), clock.now())
     except (SignInRequiredProblem, TooManyProblem, UnavailableProblem) as problem:
+        tell(reason=problem.detail or problem.title)
         return await _again(request, local(next), problem)
     response = RedirectResponse(local(next), 303)
     # Lax, not Strict: a link in a chat must find its reader signed in; every form has two checks of its own

@@ -81,6 +81,9 @@ LOOKS: Final[dict[str, Look]] = {
     **{outcome.value: look for outcome, look in FIRING.items()},
     **{state.value: look for state, look in CALENDAR.items()},
     "Run": Look("busy", "player-play"),
+    "Allowed": Look("ok", "circle-check"),
+    "Denied": Look("bad", "ban"),
+    "Asked": Look("wait", "hourglass"),
     **CONDITION,
 }
 

@@ -1,0 +1,1 @@
+"""`kuberpa audit`: who did what, and whether the trail of it is whole."""
