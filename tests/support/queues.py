@@ -17,6 +17,7 @@ from kuberpa_panel.queues.keeper import Keeper
 from kuberpa_panel.queues.service import QueueService
 from kuberpa_panel.queues.vault import Vault
 from kuberpa_panel.services.access import User
+from kuberpa_panel.services.audit import Audit
 from kuberpa_panel.watch import WatchCache
 
 NAMESPACE = "office"
@@ -56,7 +57,9 @@ class Office:
     def robot_calls(self) -> RobotCalls:
         """What a robot may ask for itself."""
         access: Any = self.access
-        return RobotCalls(GSettingsService(access, None, self.cache, self.database, "kuberpa-system"), self.cache)  # type: ignore[arg-type]  # nothing is written to the cluster
+        audit = Audit(self.database)
+        tree = GSettingsService(access, None, self.cache, self.database, audit, "kuberpa-system")  # type: ignore[arg-type]  # nothing is written to the cluster
+        return RobotCalls(tree, self.cache)
 
     def queue(self, name: str = "", **spec: Any) -> str:
         """A WorkQueue with this spec, as the watch would show it."""

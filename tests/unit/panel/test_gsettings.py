@@ -18,6 +18,7 @@ from kuberpa_panel.gsettings.patches import difference
 from kuberpa_panel.gsettings.projection import RIGHTS, Memo, World, both, project
 from kuberpa_panel.gsettings.service import GSettingsService
 from kuberpa_panel.services.access import User
+from kuberpa_panel.services.audit import Audit
 from kuberpa_panel.watch import WatchCache
 
 EVERYTHING = dict.fromkeys(RIGHTS, Scope(everywhere=True))
@@ -189,7 +190,8 @@ def test_a_query_selects_only_so_many_nodes() -> None:
 async def test_viewers_who_see_the_same_share_a_projection_until_something_changes() -> None:
     cache = WatchCache(None)  # type: ignore[arg-type]  # nothing is listed
     access: Any = Everybody()
-    service = GSettingsService(access, None, cache, Database(lambda: "postgresql://nowhere"), OWN)  # type: ignore[arg-type]  # nothing is written
+    database = Database(lambda: "postgresql://nowhere")
+    service = GSettingsService(access, None, cache, database, Audit(database), OWN)  # type: ignore[arg-type]  # nothing is written
     for name in ("one", "two"):
         cache.robots.put(body_of(name, "1"))
     first = await service.tree(User(name="anna"))
