@@ -1,7 +1,7 @@
 """Keeps the local run directories as those on the host are, and tells the host what is wanted of them.
 
 One document says all that is wanted (`wanted`), one all that is new (`apply`); both may be lost and repeated, and two
-calls may overlap: output is appended only where it fits, everything else is replaced by what is newer.
+calls may overlap: of output what is not here yet is taken, everything else is replaced by what is newer.
 """
 
 import contextlib
@@ -178,7 +178,7 @@ def _missing(directory: Path, problem: Mapping[str, str] | None) -> Iterable[str
 
 def _take(directory: Path, one: Mapping[str, Any], skew: float) -> Iterable[str]:
     before = _follow(directory)
-    _append(directory / rundir.OUTPUT, int(one["offset"]), one["output"])
+    complete = _append(directory / rundir.OUTPUT, int(one["offset"]), one["output"])
     if one["progress"] is not None and one["progress"] != before["progress"]:
         rundir.write_json(directory / rundir.PROGRESS, one["progress"])
     if one["held"]:
@@ -188,18 +188,23 @@ def _take(directory: Path, one: Mapping[str, Any], skew: float) -> Iterable[str]
     state = _localized(one["state"], "started", skew)
     if not before["begun"]:
         rundir.write_json(directory / rundir.STATE, state)
-    if one["exit"] is not None and not (directory / rundir.EXIT).exists():
+    if one["exit"] is not None and complete and not (directory / rundir.EXIT).exists():
         rundir.write_json(directory / rundir.EXIT, _localized(one["exit"], "ended", skew), durable=True)
     return [directory.name]
 
 
-def _append(path: Path, offset: int, text: str) -> None:
-    """Only where it fits: an answer that was overtaken by another one has nothing new."""
-    if not text:
-        return
-    with path.open("ab") as file:
-        if file.tell() == offset:
-            file.write(text.encode())
+def _append(path: Path, offset: int, text: str) -> bool:
+    """Take what is not here yet; tells whether all is here up to the end of the text.
+
+    Another call may have brought the beginning meanwhile, or may yet bring what stands before it.
+    """
+    have, data = _size(path), text.encode()
+    if have < offset:
+        return False
+    if have < offset + len(data):
+        with path.open("ab") as file:
+            file.write(data[have - offset :])
+    return True
 
 
 def _localized(document: Mapping[str, Any], what: str, skew: float) -> dict[str, Any]:
