@@ -1,6 +1,6 @@
 """Times, dates and numbers as the reader's language writes them. Hours are always 24."""
 
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from datetime import date as calendar_date
 from functools import lru_cache
 from typing import Final
@@ -12,6 +12,7 @@ from babel.numbers import format_decimal
 from kuberpa_panel.language.choice import current
 
 LOCALES: Final = {"en": Locale("en"), "ru": Locale("ru")}
+MONDAY: Final = calendar_date(2026, 1, 5)
 EXACT: Final = "%Y-%m-%d %H:%M:%S %Z"
 
 
@@ -33,6 +34,11 @@ def exact(moment: datetime, zone: tzinfo) -> str:
 def date(day: calendar_date, pattern: str = "d MMMM y") -> str:
     """A day by a CLDR pattern."""
     return _date(day, pattern, current())
+
+
+def weekdays() -> tuple[str, ...]:
+    """Two letters for each day of the week, Monday first."""
+    return tuple(date(MONDAY + timedelta(days=day), "EEEEEE") for day in range(7))
 
 
 def number(value: float, pattern: str | None = None) -> str:

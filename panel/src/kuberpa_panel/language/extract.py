@@ -13,6 +13,7 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import write_po
 
+from kuberpa_panel.language import kernel
 from kuberpa_panel.language.catalogues import DOMAINS, PAGES, SCRIPTS, path_of, read
 from kuberpa_panel.language.choice import DEFAULT, LANGUAGES
 
@@ -48,6 +49,9 @@ def template(domain: str) -> Catalog:
     for file, _line, message, comments, context in messages:
         # without a line: the place changes only when the message moves to another file
         found.add(message, None, [(file, 0)], auto_comments=comments, context=context)
+    if domain == PAGES:
+        for context, word in kernel.words():
+            found.add(word, None, [("kuberpa", 0)], context=context)
     return found
 
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context as TemplateContext
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -22,7 +22,8 @@ from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import known_namespaces
 from kuberpa_panel.api.identity import short_name
 from kuberpa_panel.api.viewer import Viewer
-from kuberpa_panel.language import LANGUAGES, current, dates, spoken
+from kuberpa_panel.language import DEFAULT, LANGUAGES, current, dates, spoken
+from kuberpa_panel.language.kernel import name_of
 from kuberpa_panel.web import assets, plugin_view
 from kuberpa_panel.web.words import look
 
@@ -61,7 +62,11 @@ def _environment() -> Environment:
         took=took,
         url_with=url_with,
         wall=wall,
+<<<<<<< HEAD
         fine_span=fine_span,
+=======
+        name_of=name_of, weekdays=dates.weekdays,
+>>>>>>> e840ac4 (States, reasons and conditions have names in the reader's language; days and months by CLDR)
     )
     environment.filters.update(
         short_name=short_name,
@@ -71,6 +76,9 @@ def _environment() -> Environment:
         line=line_json,
         duration=text.duration,
         span=span,
+        reason=reason,
+        said=said,
+        weekday=lambda day: name_of(day, "weekday"),
     )
     return environment
 
@@ -198,6 +206,19 @@ def wall(context: TemplateContext, moment: str | datetime | None) -> str:
         return ""
     at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     return at.astimezone(context["zone"]).strftime("%Y-%m-%dT%H:%M")
+
+
+def said(word: str) -> str:
+    """A reason in the reader's language, where there is no room for both."""
+    return name_of(word, "reason")
+
+
+def reason(word: str) -> Markup:
+    """A reason as kubectl has it, and in the reader's language below."""
+    translated = name_of(word, "reason") if current() != DEFAULT else word
+    if translated == word:
+        return escape(word)
+    return Markup('{}<span class="k-said">{}</span>').format(word, translated)
 
 
 def line_json(value: Any) -> str:
