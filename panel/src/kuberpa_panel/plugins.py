@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 
 from kuberpa.treepath import find, steps_of
 from kuberpa_panel.api.access import Scope
+from kuberpa_panel.language import _
 
 log = logging.getLogger(__name__)
 
@@ -101,11 +102,11 @@ def installed() -> tuple[Installed, ...]:
 
 def _problem(name: str, panel: object, found: Mapping[str, Installed]) -> str:
     if not _NAME.match(name):
-        return "its entry point's name must be 40 lower-case letters, digits and dashes at most"
+        return _("its entry point's name must be 40 lower-case letters, digits and dashes at most")
     if name in found:
-        return "another package has an entry point of this name"
+        return _("another package has an entry point of this name")
     if not isinstance(panel, Panel):
-        return f"its entry point names a {type(panel).__name__}, not a kuberpa_panel.plugins.Panel"
+        return _("its entry point names a %(type)s, not a kuberpa_panel.plugins.Panel", type=type(panel).__name__)
     return ""
 
 
@@ -115,7 +116,9 @@ async def shown(plugin: Installed, show: Show, view: View) -> Markup:
         async with asyncio.timeout(RENDER_SECONDS):
             return escape(await show(view))
     except TimeoutError:
-        return escape(f"{plugin.name} did not answer within {RENDER_SECONDS:g} s.")
+        return escape(
+            _("%(name)s did not answer within %(seconds)s s.", name=plugin.name, seconds=f"{RENDER_SECONDS:g}")
+        )
     except Exception:  # the edge: a plug-in must not break the page that it is on
         log.exception("plug-in %s failed", plugin.name)
-        return escape(f"{plugin.name} failed; the panel's log says why.")
+        return escape(_("%(name)s failed; the panel's log says why.", name=plugin.name))

@@ -12,10 +12,11 @@ from kuberpa_panel.api.access import require
 from kuberpa_panel.api.context import Context
 from kuberpa_panel.api.problems import ConflictProblem, FieldError, InvalidProblem, Right, from_api_error
 from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.language import _, dates, marked
 from kuberpa_panel.services.activities import InputError
 from kuberpa_panel.services.audit import tell
 
-ONE_TARGET: Final = "name one robot with robotRef, or choose among robots with robotSelector; not both"
+ONE_TARGET: Final = marked("name one robot with robotRef, or choose among robots with robotSelector; not both")
 
 
 async def run(  # noqa: PLR0913  who, where, and what
@@ -65,15 +66,30 @@ async def end(  # noqa: PLR0913, PLR0917  who, where, and what
     activities = context.services.activities
     item = activities.get(namespace, name)
     if item is not None and uid not in {"", item.metadata.uid}:
-        raise ConflictProblem(f"{name} is another activity by now: one of the same name was created since.")
+        raise ConflictProblem(
+            _("%(name)s is another activity by now: one of the same name was created since.", name=name)
+        )
     if item is not None and item.status.is_final:
-        raise ConflictProblem(f"{name} has already ended: {item.status.phase}. There is nothing left to stop.")
+        raise ConflictProblem(
+            _(
+                "%(name)s has already ended: %(phase)s. There is nothing left to stop.",
+                name=name,
+                phase=item.status.phase,
+            )
+        )
     act = activities.stop if state is DesiredState.STOP else activities.kill
     try:
         return await act(viewer.user, namespace, name, uid=uid)
     except InvalidError as error:
         # nothing but desiredState is sent, and it moves only from Run over Stop to Kill
-        raise ConflictProblem(f"{name} cannot be asked to {state.value.lower()} any more: {error}") from error
+        raise ConflictProblem(
+            _(
+                "%(name)s cannot be asked to %(verb)s any more: %(error)s",
+                name=name,
+                verb=state.value.lower(),
+                error=error,
+            )
+        ) from error
     except ApiError as error:
         raise from_api_error(error) from error
 
@@ -82,13 +98,15 @@ def _parse(spec: dict[str, Any]) -> ActivityItemSpec:
     try:
         parsed = ActivityItemSpec.of(spec)
     except ValidationError as error:
-        raise InvalidProblem("The activity is not valid.", errors=field_errors(error, "spec")) from error
+        raise InvalidProblem(_("The activity is not valid."), errors=field_errors(error, "spec")) from error
     if (parsed.robot_ref is None) == (parsed.robot_selector is None):
-        raise InvalidProblem("The activity is not valid.", errors=(FieldError("spec.robotRef", ONE_TARGET),))
+        raise InvalidProblem(_("The activity is not valid."), errors=(FieldError("spec.robotRef", ONE_TARGET),))
     unknown = [key for key in parsed.input if key not in {"args", "kwargs"}]
     if unknown:
-        message = f"has {', '.join(sorted(unknown))}; only args (a list) and kwargs (an object) belong here"
-        raise InvalidProblem("The activity is not valid.", errors=(FieldError("spec.input", message),))
+        message = _(
+            "has %(names)s; only args (a list) and kwargs (an object) belong here", names=", ".join(sorted(unknown))
+        )
+        raise InvalidProblem(_("The activity is not valid."), errors=(FieldError("spec.input", message),))
     if len(json.dumps(parsed.input, ensure_ascii=False).encode("utf-8", "replace")) > MAX_INPUT_BYTES:
         raise too_large("")
     return parsed
@@ -96,8 +114,11 @@ def _parse(spec: dict[str, Any]) -> ActivityItemSpec:
 
 def too_large(message: str) -> InvalidProblem:
     """The input exceeds MAX_INPUT_BYTES."""
-    limit = f"at most {MAX_INPUT_BYTES:,} bytes of JSON are accepted; put larger data into a file the robot can read"
-    return InvalidProblem("The input is too large.", errors=(FieldError("spec.input", message or limit),))
+    limit = _(
+        "at most %(limit)s bytes of JSON are accepted; put larger data into a file the robot can read",
+        limit=dates.number(MAX_INPUT_BYTES),
+    )
+    return InvalidProblem(_("The input is too large."), errors=(FieldError("spec.input", message or limit),))
 
 
 def field_errors(error: ValidationError, prefix: str) -> tuple[FieldError, ...]:

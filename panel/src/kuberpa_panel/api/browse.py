@@ -12,6 +12,7 @@ from kuberpa_panel.api.context import Context
 from kuberpa_panel.api.problems import FieldError, InvalidProblem, NotFoundProblem
 from kuberpa_panel.database.pool import ArchiveUnavailableError
 from kuberpa_panel.database.records import Cursor, CursorError, PastActivity
+from kuberpa_panel.language import _
 
 LIVE = "live."
 """Prefix of a cursor within what has not ended; any other is a place in the archive."""
@@ -62,7 +63,7 @@ def _past_place(cursor: str) -> Cursor | None:
 
 
 def _unknown_cursor(cursor: str) -> InvalidProblem:
-    message = f"{cursor[:80]!r} is not a cursor of this panel: start again without one"
+    message = _("%(cursor)r is not a cursor of this panel: start again without one", cursor=cursor[:80])
     return InvalidProblem(message, errors=(FieldError("cursor", message),))
 
 
@@ -89,7 +90,13 @@ async def find_activity(context: Context, namespace: str, name: str) -> Found:
     item = context.services.activities.get(namespace, name)
     past = None if item else await archive.latest_named(context.services.database, namespace, name)
     if item is None and past is None:
-        raise NotFoundProblem(f"There is no activity {namespace}/{name}, neither in the cluster nor in the archive.")
+        raise NotFoundProblem(
+            _(
+                "There is no activity %(namespace)s/%(name)s, neither in the cluster nor in the archive.",
+                namespace=namespace,
+                name=name,
+            )
+        )
     return Found(item, past)
 
 

@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from kuberpa_panel.api.problems import ForbiddenProblem
 from kuberpa_panel.api.sessions import Session, Sessions
+from kuberpa_panel.language import _
 
 FIELD = "csrf"
 HEADER = "X-CSRF-Token"
@@ -46,7 +47,7 @@ def require_same_origin(connection: HTTPConnection) -> None:
     else:
         same = connection.headers.get("sec-fetch-site") == "same-origin"
     if not same:
-        raise ForbiddenProblem("This request came from another site's page. Open the panel itself and try again.")
+        raise ForbiddenProblem(_("This request came from another site's page. Open the panel itself and try again."))
 
 
 def _xor(left: bytes, right: bytes) -> bytes:

@@ -25,6 +25,7 @@ from kuberpa_panel.api.problems import (
 )
 from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.database.audit import Deed
+from kuberpa_panel.language import _
 
 router = APIRouter()
 
@@ -92,7 +93,7 @@ async def enrol(request: Request, body: EnrolRequest) -> Enrolled:
     address = request.client.host if request.client else ""
     client = f"enrol:{address}"
     if wait := throttle.wait(client, now):
-        raise TooManyProblem(f"Too many wrong codes. Try again in {wait} s.", retry_after=wait)
+        raise TooManyProblem(_("Too many wrong codes. Try again in %(wait)s s.", wait=wait), retry_after=wait)
     try:
         enrolled = await _enrolments(request).enrol(body, address)
         detail = {"enrolment": enrolled.id, "hostname": body.hostname.replace("\0", ""), "address": address}

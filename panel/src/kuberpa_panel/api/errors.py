@@ -23,6 +23,7 @@ from kuberpa_panel.api.problems import (
     of_queue_error,
 )
 from kuberpa_panel.database.pool import ArchiveUnavailableError
+from kuberpa_panel.language import _, marked
 from kuberpa_panel.services.audit import tell
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 Render = Callable[[Request, Problem], Awaitable[Response]]
 Answer = Callable[[Request, Exception], Awaitable[Response]]
 
-ARCHIVE_AWAY = "The archive (PostgreSQL) does not answer, so history, logs and sign-in wait for it. Work goes on."
+ARCHIVE_AWAY = marked(
+    "The archive (PostgreSQL) does not answer, so history, logs and sign-in wait for it. Work goes on."
+)
 
 
 class UnexpectedProblem(Problem):
@@ -40,7 +43,7 @@ class UnexpectedProblem(Problem):
 class MethodProblem(Problem):
     """The address takes other methods."""
 
-    status, title = 405, "Not done this way"
+    status, title = 405, marked("Not done this way")
 
 
 def problem_of(error: Exception) -> Problem:  # noqa: PLR0911  one a kind
@@ -56,17 +59,19 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911  one a kind
             return of_queue_error(error)
         case RequestValidationError():
             errors = tuple(FieldError(_field(each["loc"]), each["msg"]) for each in error.errors())
-            return InvalidProblem("The request is not valid.", errors=errors)
+            return InvalidProblem(_("The request is not valid."), errors=errors)
         case HTTPException(__cause__=Problem() as cause):
             return cause  # FastAPI wraps what reading the body raised
         case HTTPException(status_code=400):
             return InvalidProblem(error.detail)
         case HTTPException(status_code=404):
-            return NotFoundProblem("There is nothing at this address.")
+            return NotFoundProblem(_("There is nothing at this address."))
         case HTTPException(status_code=405):
-            return MethodProblem(f"This address does not take that method. {error.detail}")
+            return MethodProblem(_("This address does not take that method. %(detail)s", detail=error.detail))
         case _:
-            return UnexpectedProblem("The panel failed. The administrator finds the reason in its log under this ID.")
+            return UnexpectedProblem(
+                _("The panel failed. The administrator finds the reason in its log under this ID.")
+            )
 
 
 def install(app: FastAPI, render_page: Render) -> Answer:

@@ -16,6 +16,7 @@ from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import Allowed, Visible, guarded
 from kuberpa_panel.api.problems import NotFoundProblem, from_api_error
 from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.language import _
 from kuberpa_panel.services.audit import tell
 
 router = APIRouter(prefix="/api/v1/fleets", tags=["fleets"])
@@ -69,12 +70,12 @@ async def list_fleets(
 
 @router.get("/{namespace}/{name}", summary="Show a fleet")
 async def get_fleet(
-    request: Request, namespace: str, name: str, _: Annotated[Viewer, guarded(Allowed("get", "robotfleets"))]
+    request: Request, namespace: str, name: str, _viewer: Annotated[Viewer, guarded(Allowed("get", "robotfleets"))]
 ) -> FleetRow:
     """One fleet with how many robots there are."""
     fleet = context_of(request).services.cache.fleets.get(namespace, name)
     if fleet is None:
-        raise NotFoundProblem(f"There is no fleet {namespace}/{name}.")
+        raise NotFoundProblem(_("There is no fleet %(namespace)s/%(name)s.", namespace=namespace, name=name))
     return row_of(fleet)
 
 

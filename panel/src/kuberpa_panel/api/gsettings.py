@@ -32,6 +32,7 @@ from kuberpa_panel.api.sse import Stream, open_stream, ping_source
 from kuberpa_panel.api.viewer import Viewer, client_address
 from kuberpa_panel.gsettings import queries
 from kuberpa_panel.gsettings.patches import BRANCHES, difference
+from kuberpa_panel.language import _, marked
 from kuberpa_panel.services.changes import Author
 from kuberpa_panel.services.storage import StorageConflictError, StorageRefusedError
 
@@ -47,7 +48,7 @@ LOOK_SECONDS: Final = 2.0
 """How often a stream looks for what no watch tells: robots' storage, and rights."""
 _QUERY: Final = asyncio.Semaphore(1)
 """A query over a large tree takes a second of a processor: queries wait for each other, and nobody for them."""
-WHY: Final = "the projection holds only what the viewer may list"
+WHY: Final = marked("the projection holds only what the viewer may list")
 
 Seeing = Annotated[Viewer, guarded(SignedIn(WHY))]
 Changing = Annotated[Viewer, guarded(SignedIn("`update gsettings` is asked for once the path has named the object"))]
@@ -122,7 +123,13 @@ async def change_storage(
     services = context_of(request).services
     stored = await services.gsettings.storage.read(namespace, name)
     if not stored.version and services.cache.robots.get(namespace, name) is None:
-        raise NotFoundProblem(f"There is no robot {namespace}/{name}, and nothing that it has stored.")
+        raise NotFoundProblem(
+            _(
+                "There is no robot %(namespace)s/%(name)s, and nothing that it has stored.",
+                namespace=namespace,
+                name=name,
+            )
+        )
     try:
         changed = await services.gsettings.storage.change(author_of(request, viewer), namespace, name, body)
     except StorageConflictError as error:
@@ -176,7 +183,7 @@ async def part_of(context: Context, viewer: Viewer, steps: tuple[str, ...]) -> A
 async def _answer(request: Request, viewer: Viewer, path: str, query: TreeQuery) -> Response:
     context, steps = context_of(request), _steps(path)
     if query.watch and query.query:
-        message = "a query is answered once; watch a path instead, or ask again"
+        message = _("a query is answered once; watch a path instead, or ask again")
         raise InvalidProblem(message, errors=(FieldError("query", message),))
     part = await part_of(context, viewer, steps)
     if query.watch:
@@ -194,7 +201,9 @@ def _selected(part: Any, query: str) -> list[dict[str, Any]]:
     try:
         return [{"path": node.path, "value": node.value} for node in queries.select(part, query)]
     except queries.QueryError as error:
-        raise InvalidProblem(f"The query {error}.", errors=(FieldError("query", str(error)),)) from error
+        raise InvalidProblem(
+            _("The query %(error)s.", error=error), errors=(FieldError("query", str(error)),)
+        ) from error
 
 
 def _patches(viewer: Viewer, steps: tuple[str, ...]) -> Any:
@@ -234,7 +243,10 @@ async def _nothing(_: Context) -> None:
 
 def _steps(path: str) -> tuple[str, ...]:
     if len(path) > MAX_PATH:
-        raise InvalidProblem("The path is too long.", errors=(FieldError("path", f"at most {MAX_PATH} characters"),))
+        raise InvalidProblem(
+            _("The path is too long."),
+            errors=(FieldError("path", _("at most %(limit)s characters", limit=MAX_PATH)),),
+        )
     return steps_of(path)
 
 

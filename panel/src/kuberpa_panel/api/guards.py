@@ -25,6 +25,7 @@ from kuberpa_panel.api.access import Scope, allows, require, scope_of
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.problems import NotFoundProblem, Right, forbidden
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
+from kuberpa_panel.language import _
 from kuberpa_panel.services.schedules import definitions_of, robots_of
 
 
@@ -117,7 +118,13 @@ class MayStop(ViewerGuard):
         await require(context.services.access, viewer.user, Right("patch", "activityitems", namespace, name))
         item = context.services.activities.get(namespace, name)
         if item is None:
-            raise NotFoundProblem(f"There is no activity {namespace}/{name} in the cluster. It may have been deleted.")
+            raise NotFoundProblem(
+                _(
+                    "There is no activity %(namespace)s/%(name)s in the cluster. It may have been deleted.",
+                    namespace=namespace,
+                    name=name,
+                )
+            )
         await require(context.services.access, viewer.user, stop_right(item))
         return viewer
 
@@ -155,7 +162,7 @@ class MaySchedule(ViewerGuard):
         await require(context.services.access, viewer.user, Right("patch", "schedules", namespace, name))
         found = context.services.schedules.get(namespace, name)
         if found is None:
-            raise NotFoundProblem(f"There is no schedule {namespace}/{name}.")
+            raise NotFoundProblem(_("There is no schedule %(namespace)s/%(name)s.", namespace=namespace, name=name))
         for right in schedule_rights(found):
             await require(context.services.access, viewer.user, right)
         return viewer

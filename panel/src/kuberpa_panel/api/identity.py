@@ -8,6 +8,7 @@ from typing import Final
 
 from kuberpa.client import ApiError
 from kuberpa_panel.api.problems import SignInRequiredProblem, UnavailableProblem
+from kuberpa_panel.language import _, marked
 from kuberpa_panel.services.access import Access, User
 
 MAX_TOKEN_CHARS: Final = 16 * 1024
@@ -17,7 +18,7 @@ SERVICE_ACCOUNT: Final = "system:serviceaccount:"
 class TokenRefusedProblem(SignInRequiredProblem):
     """The API server does not accept the token, or it is not one for people."""
 
-    title = "Token refused"
+    title = marked("Token refused")
 
 
 async def identify(access: Access, token: str) -> User:
@@ -27,14 +28,14 @@ async def identify(access: Access, token: str) -> User:
     UnavailableProblem when the API server cannot answer. The token goes nowhere else.
     """
     if not token or len(token) > MAX_TOKEN_CHARS or not token.isascii() or token.split() != [token]:
-        raise TokenRefusedProblem("This is not a Kubernetes token: paste the whole token, and nothing else.")
+        raise TokenRefusedProblem(_("This is not a Kubernetes token: paste the whole token, and nothing else."))
     try:
         user = await access.review_token(token)
     except ApiError:
         # not chained: the error's text may quote the request, and so the token
-        raise UnavailableProblem("Kubernetes cannot check tokens right now. Try again.", retry_after=5) from None
+        raise UnavailableProblem(_("Kubernetes cannot check tokens right now. Try again."), retry_after=5) from None
     if user is None:
-        raise TokenRefusedProblem("Kubernetes does not accept this token. It may have expired: make a new one.")
+        raise TokenRefusedProblem(_("Kubernetes does not accept this token. It may have expired: make a new one."))
     if refused := refusal(user):
         raise TokenRefusedProblem(refused)
     return user
@@ -43,9 +44,11 @@ async def identify(access: Access, token: str) -> User:
 def refusal(user: User) -> str:
     """Why this identity may not use the panel; empty when it may. ServiceAccounts may: they are how tokens are made."""
     if user.name.startswith("system:") and not user.name.startswith(SERVICE_ACCOUNT):
-        return f"{user.name} is an identity of the cluster itself. Use a user's or a ServiceAccount's token."
+        return _(
+            "%(name)s is an identity of the cluster itself. Use a user's or a ServiceAccount's token.", name=user.name
+        )
     if not user.name or "system:unauthenticated" in user.groups:
-        return "This token belongs to nobody in particular. Use a user's or a ServiceAccount's token."
+        return _("This token belongs to nobody in particular. Use a user's or a ServiceAccount's token.")
     return ""
 
 

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kuberpa.activity import MAX_INPUT_BYTES
 from kuberpa_panel.api.problems import Problem
+from kuberpa_panel.language import _, dates, marked
 
 MAX_BODY_BYTES: Final = 4 * MAX_INPUT_BYTES
 """An input of the largest size still fits when a form's encoding triples it; then its own limit explains itself."""
@@ -20,7 +21,7 @@ _FILE: Final = re.compile(r"^/api/v1/robots/[^/]+/[^/]+/files/content$")
 class TooLargeProblem(Problem):
     """The body of the request is larger than any that could be right."""
 
-    status, title = 413, "Too large"
+    status, title = 413, marked("Too large")
 
 
 class BodyLimit:
@@ -42,8 +43,12 @@ class BodyLimit:
             taken += len(message.get("body", b""))
             if taken > limit:
                 raise TooLargeProblem(
-                    f"The request is larger than {limit:,} bytes; "
-                    f"spec.input of an activity may have at most {MAX_INPUT_BYTES:,} bytes of JSON."
+                    _(
+                        "The request is larger than %(limit)s bytes; "
+                        "spec.input of an activity may have at most %(input)s bytes of JSON.",
+                        limit=dates.number(limit),
+                        input=dates.number(MAX_INPUT_BYTES),
+                    )
                 )
             return message
 

@@ -11,6 +11,7 @@ from kuberpa.model import Model
 from kuberpa_panel.api.context import Context
 from kuberpa_panel.database.pool import ArchiveUnavailableError
 from kuberpa_panel.database.records import Attempt, LogLine
+from kuberpa_panel.language import _, marked
 
 WAIT_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 2.0
@@ -50,7 +51,7 @@ class OutputGap(Model):
     token: int
     first: int
     last: int
-    reason: str = "lost with the robot's spool"
+    reason: str = marked("lost with the robot's spool")
 
 
 class OutputEnd(Model):
@@ -137,7 +138,7 @@ async def _end(context: Context, uid: str) -> OutputEnd | None:
     with suppress(ArchiveUnavailableError):
         past = await context.services.history.get(uid)
         if past is None:
-            return OutputEnd(phase="Deleted", reason="Deleted", message="The activity was deleted.", exit_code=None)
+            return OutputEnd(phase="Deleted", reason="Deleted", message=_("The activity was deleted."), exit_code=None)
         last = await context.services.history.attempt(uid, past.token)
         code = last.exit_code if last else None
         return OutputEnd(phase=past.phase, reason=past.reason, message=past.message, exit_code=code)

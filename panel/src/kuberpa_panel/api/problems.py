@@ -22,6 +22,7 @@ from kuberpa.client import (
     UnavailableError,
 )
 from kuberpa.queueing import QueueError, QueueErrorCode
+from kuberpa_panel.language import _, marked
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -49,22 +50,28 @@ class Right:
     @property
     def where(self) -> str:
         """Where it would have to hold, for people."""
-        place = f"namespace {self.namespace}" if self.namespace else "at least one namespace"
-        return f"{place}, for {self.name}" if self.name else place
+        if not self.namespace:
+            return _("in at least one namespace")
+        if not self.name:
+            return _("in namespace %(namespace)s", namespace=self.namespace)
+        return _("in namespace %(namespace)s, for %(name)s", namespace=self.namespace, name=self.name)
 
     @property
     def granted_by(self) -> str:
         """Who can help, for people."""
         if self.namespace:
-            return f"An administrator of namespace {self.namespace} grants it with a Role and a RoleBinding."
-        return "A cluster administrator grants it with a ClusterRole and a binding."
+            return _(
+                "An administrator of namespace %(namespace)s grants it with a Role and a RoleBinding.",
+                namespace=self.namespace,
+            )
+        return _("A cluster administrator grants it with a ClusterRole and a binding.")
 
 
 class Problem(Exception):  # noqa: N818  RFC 9457's own word
     """A request that was not done, and why."""
 
     status = 500
-    title = "Something went wrong"
+    title = marked("Something went wrong")
 
     def __init__(
         self,
@@ -92,7 +99,7 @@ class Problem(Exception):  # noqa: N818  RFC 9457's own word
         """The body, application/problem+json."""
         body: dict[str, Any] = {
             "type": f"urn:kuberpa:problem:{self.kind}",
-            "title": self.title,
+            "title": _(self.title),
             "status": self.status,
             "detail": self.detail,
             "requestId": request_id,
@@ -115,7 +122,7 @@ class Problem(Exception):  # noqa: N818  RFC 9457's own word
 class SignInRequiredProblem(Problem):
     """No session, and no accepted bearer token."""
 
-    status, title = 401, "Sign in first"
+    status, title = 401, marked("Sign in first")
 
     def headers(self) -> dict[str, str]:
         """With the challenge that RFC 9110 asks of a 401."""
@@ -125,42 +132,50 @@ class SignInRequiredProblem(Problem):
 class ForbiddenProblem(Problem):
     """Kubernetes does not let this user do it."""
 
-    status, title = 403, "Not allowed"
+    status, title = 403, marked("Not allowed")
 
 
 class NotFoundProblem(Problem):
     """There is no such object, or none that this user may see."""
 
-    status, title = 404, "Not found"
+    status, title = 404, marked("Not found")
 
 
 class ConflictProblem(Problem):
     """The object changed meanwhile, or is past that."""
 
-    status, title = 409, "Not possible any more"
+    status, title = 409, marked("Not possible any more")
 
 
 class InvalidProblem(Problem):
     """The input is wrong; each error names its field."""
 
-    status, title = 422, "Check your input"
+    status, title = 422, marked("Check your input")
 
 
 class TooManyProblem(Problem):
     """Too many attempts."""
 
-    status, title = 429, "Too many attempts"
+    status, title = 429, marked("Too many attempts")
 
 
 class UnavailableProblem(Problem):
     """Something that the panel needs does not answer now."""
 
-    status, title = 503, "Not available right now"
+    status, title = 503, marked("Not available right now")
 
 
 def forbidden(right: Right) -> ForbiddenProblem:
     """Names the missing right and who grants it."""
-    return ForbiddenProblem(f"You need the right to {right} in {right.where}. {right.granted_by}", right=right)
+    return ForbiddenProblem(
+        _(
+            "You need the right to %(right)s %(where)s. %(granted_by)s",
+            right=right,
+            where=right.where,
+            granted_by=right.granted_by,
+        ),
+        right=right,
+    )
 
 
 def from_api_error(error: ApiError) -> Problem:
@@ -175,9 +190,9 @@ def from_api_error(error: ApiError) -> Problem:
         case InvalidError():
             return InvalidProblem(str(error), errors=_causes(error))
         case UnavailableError():
-            return UnavailableProblem(f"The Kubernetes API does not answer: {error}", retry_after=5)
+            return UnavailableProblem(_("The Kubernetes API does not answer: %(error)s", error=error), retry_after=5)
         case _:
-            return UnavailableProblem(f"The Kubernetes API refused the panel: {error}")
+            return UnavailableProblem(_("The Kubernetes API refused the panel: %(error)s", error=error))
 
 
 def _causes(error: ApiError) -> tuple[FieldError, ...]:

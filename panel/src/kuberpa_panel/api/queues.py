@@ -50,6 +50,7 @@ from kuberpa_panel.api.direct import DirectRoute, body
 from kuberpa_panel.api.guards import Allowed, MayPause, SignedIn, Visible, guarded
 from kuberpa_panel.api.problems import NotFoundProblem, from_api_error
 from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.language import _
 from kuberpa_panel.queues.interface import Queues
 
 router = APIRouter(prefix="/api/v1/queues", tags=["queues"])
@@ -98,12 +99,12 @@ async def list_queues(
 
 @router.get(PATH, summary="Show a work queue")
 async def get_queue(
-    request: Request, namespace: str, name: str, _: Annotated[Viewer, guarded(Allowed("get", "workqueues"))]
+    request: Request, namespace: str, name: str, _viewer: Annotated[Viewer, guarded(Allowed("get", "workqueues"))]
 ) -> QueueRow:
     """One work queue with its counts and forecast."""
     queue = context_of(request).services.cache.queues.get(namespace, name)
     if queue is None:
-        raise NotFoundProblem(f"There is no work queue {namespace}/{name}.")
+        raise NotFoundProblem(_("There is no work queue %(namespace)s/%(name)s.", namespace=namespace, name=name))
     return row_of(queue)
 
 
@@ -320,9 +321,9 @@ async def _read(request: Request, model: type[Model], *, idempotency_key: str | 
     try:
         found = json.loads(raw or b"{}")
     except (ValueError, RecursionError) as error:
-        raise QueueError(QueueErrorCode.INVALID, f"The body is not JSON: {str(error)[:200]}") from None
+        raise QueueError(QueueErrorCode.INVALID, _("The body is not JSON: %(error)s", error=str(error)[:200])) from None
     if not isinstance(found, dict):
-        raise QueueError(QueueErrorCode.INVALID, "The body must be a JSON object.")
+        raise QueueError(QueueErrorCode.INVALID, _("The body must be a JSON object."))
     found |= path
     if idempotency_key:
         found["idempotencyKey"] = idempotency_key
@@ -333,7 +334,7 @@ async def _read(request: Request, model: type[Model], *, idempotency_key: str | 
             FieldProblem(field=".".join(map(str, each["loc"])), message=each["msg"])
             for each in error.errors(include_url=False, include_input=False, include_context=False)[:100]
         )
-        raise QueueError(QueueErrorCode.INVALID, "The request is not valid.", errors) from None
+        raise QueueError(QueueErrorCode.INVALID, _("The request is not valid."), errors) from None
 
 
 def _dump(value: Model) -> bytes:

@@ -11,6 +11,7 @@ from kuberpa_panel.api.context import context_of
 from kuberpa_panel.api.guards import Allowed, guarded
 from kuberpa_panel.api.problems import NotFoundProblem
 from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.language import _
 from kuberpa_panel.remote.recordings import Picture
 
 router = APIRouter(prefix="/api/v1/activities/{namespace}/{name}/recording", tags=["activities"])
@@ -34,7 +35,7 @@ async def get_picture(
     namespace: str,
     name: str,
     number: int,
-    _: Annotated[Viewer, guarded(GET)],
+    _viewer: Annotated[Viewer, guarded(GET)],
     token: Token = 0,
 ) -> Response:
     """A JPEG."""
@@ -42,5 +43,5 @@ async def get_picture(
     found = await browse.find_activity(context, namespace, name)
     picture = await context.services.recordings.picture(found.uid, token or found.token, number)
     if picture is None:
-        raise NotFoundProblem("There is no such picture.")
+        raise NotFoundProblem(_("There is no such picture."))
     return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})

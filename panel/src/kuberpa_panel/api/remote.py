@@ -18,6 +18,7 @@ from kuberpa_panel.api.guards import Allowed, guarded
 from kuberpa_panel.api.problems import ConflictProblem, InvalidProblem, NotFoundProblem
 from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.database.audit import Deed
+from kuberpa_panel.language import _
 from kuberpa_panel.remote.wish import Channel, Wish
 
 router = APIRouter(prefix="/api/v1/robots/{namespace}/{name}", tags=["remote"])
@@ -100,7 +101,9 @@ class Stream:
     async def __aenter__(self) -> Self:
         wish = self._wish
         if self._context.services.catalog.robot(wish.namespace, wish.robot) is None:
-            raise NotFoundProblem(f"There is no robot {wish.namespace}/{wish.robot}.")
+            raise NotFoundProblem(
+                _("There is no robot %(namespace)s/%(robot)s.", namespace=wish.namespace, robot=wish.robot)
+            )
         try:
             self._channel = await self._context.services.broker.open(wish)
         except StreamClosedError as error:
@@ -217,7 +220,7 @@ async def write_file(
     """The body is the file; it appears under its name when all of it is there. Needs Content-Length."""
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
-        raise InvalidProblem("Say the size of the file by Content-Length.")
+        raise InvalidProblem(_("Say the size of the file by Content-Length."))
     await _record(request, viewer, "file.write", path=path, size=int(length))
     async with Stream(request, viewer, StreamKind.FILES, do="write", path=path, size=int(length)) as stream:
         async for part in request.stream():
@@ -267,5 +270,5 @@ async def _record(request: Request, viewer: Viewer, action: str, **detail: objec
 
 
 def _sentence(error: StreamClosedError) -> str:
-    text = str(error) or "the robot's agent ended it"
+    text = str(error) or _("the robot's agent ended it")
     return f"{text[0].upper()}{text[1:]}."

@@ -26,6 +26,7 @@ from kuberpa_panel.api.robots import RobotDetail, RobotPage, RobotQuery, RobotRo
 from kuberpa_panel.api.schedules import ScheduleRow
 from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.database.records import Attempt, LogLine
+from kuberpa_panel.language import _
 
 HEARTBEAT_SECONDS = 15.0
 NDJSON = "application/x-ndjson"
@@ -186,7 +187,7 @@ async def get_attempt_result(
     context = context_of(request)
     attempt = await context.services.history.attempt(uid, token)
     if attempt is None:
-        raise NotFoundProblem("There is no such attempt.")
+        raise NotFoundProblem(_("There is no such attempt."))
     right = Right("get", "activityitems", attempt.namespace, attempt.name)
     await require(context.services.access, viewer.user, right)
     return json_text(await context.services.history.result(uid, token))
@@ -204,7 +205,7 @@ async def get_log(
     namespace: str,
     name: str,
     query: Annotated[LogQuery, Query()],
-    _: Annotated[Viewer, guarded(Allowed("get", "activityitems/log"))],
+    _viewer: Annotated[Viewer, guarded(Allowed("get", "activityitems/log"))],
 ) -> Response | LogPage:
     """A page of lines, or with `follow` a stream: {"type": "line" | "gap" | "end" | "heartbeat", …} a line."""
     context = context_of(request)
@@ -212,7 +213,14 @@ async def get_log(
     attempts = await context.services.history.attempts(found.uid)
     chosen = query.choose(attempts)
     if query.attempt > max((each.attempt for each in attempts), default=0):
-        raise NotFoundProblem(f"{namespace}/{name} has no attempt {query.attempt}.")
+        raise NotFoundProblem(
+            _(
+                "%(namespace)s/%(name)s has no attempt %(attempt)s.",
+                namespace=namespace,
+                name=name,
+                attempt=query.attempt,
+            )
+        )
     if query.follow:
         only = chosen.token if chosen and query.attempt else 0
         token = query.token or only or (chosen.token if chosen and query.after else 0)
@@ -253,14 +261,14 @@ def find_robot(request: Request, namespace: str, name: str) -> Any:
     """The Robot. Raises NotFoundProblem."""
     robot = context_of(request).services.catalog.robot(namespace, name)
     if robot is None:
-        raise NotFoundProblem(f"There is no robot {namespace}/{name}.")
+        raise NotFoundProblem(_("There is no robot %(namespace)s/%(name)s.", namespace=namespace, name=name))
     return robot
 
 
 def json_text(raw: bytes | None) -> Response:
     """JSON text as it is. Raises NotFoundProblem for None."""
     if raw is None:
-        raise NotFoundProblem("There is no result: the activity has not ended, or returned nothing.")
+        raise NotFoundProblem(_("There is no result: the activity has not ended, or returned nothing."))
     return Response(raw, media_type="application/json")
 
 

@@ -27,6 +27,7 @@ from kuberpa_panel.api.schedules import ScheduleRow, row_of
 from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.database.firings import FiringPage
 from kuberpa_panel.database.records import CursorError
+from kuberpa_panel.language import _
 from kuberpa_panel.services.schedules import PendingRunError
 
 router = APIRouter(prefix="/api/v1", tags=["schedules"])
@@ -162,8 +163,8 @@ async def pause(
     """Nothing fires until then, or until it is resumed; what falls into the pause is skipped."""
     asked = body or PauseRequest()
     if asked.until is not None and asked.until <= clock.now():
-        message = "must be in the future, or be left out for a pause without end"
-        raise InvalidProblem("until: the pause would be over already", errors=(FieldError("until", message),))
+        message = _("must be in the future, or be left out for a pause without end")
+        raise InvalidProblem(_("until: the pause would be over already"), errors=(FieldError("until", message),))
     schedules, found = context_of(request).services.schedules, _find(request, namespace, name)
     return await _changed(schedules.pause(viewer.user, found, asked.note, asked.until))
 
@@ -181,7 +182,7 @@ async def backfill(
 ) -> ScheduleDetail:
     """Fires once more for each instant that the plan names in the range, one after the other."""
     if body.end < body.begin:
-        raise InvalidProblem("to: is before from; exchange them", errors=(FieldError("to", "is before from"),))
+        raise InvalidProblem(_("to: is before from; exchange them"), errors=(FieldError("to", _("is before from")),))
     schedules, found = context_of(request).services.schedules, _find(request, namespace, name)
     return await _changed(schedules.backfill(viewer.user, found, body.begin, body.end, body.id))
 
@@ -200,5 +201,5 @@ def _detail(schedule: Schedule) -> ScheduleDetail:
 def _find(request: Request, namespace: str, name: str) -> Schedule:
     found = context_of(request).services.schedules.get(namespace, name)
     if found is None:
-        raise NotFoundProblem(f"There is no schedule {namespace}/{name}.")
+        raise NotFoundProblem(_("There is no schedule %(namespace)s/%(name)s.", namespace=namespace, name=name))
     return found

@@ -8,6 +8,7 @@ from kuberpa.model import Instant, Model
 from kuberpa.names import ANNOTATION_CREATED_BY, timestamp
 from kuberpa.reasons import Reason
 from kuberpa.schedule import ActiveItem, Firing, Missed, Schedule, ScheduleCondition, ScheduleSpec
+from kuberpa_panel.language import _
 
 RESTING: Final = frozenset({Reason.SUSPENDED, Reason.PAUSED, Reason.PAUSED_ON_FAILURE, Reason.PLAN_COMPLETED})
 """Why a schedule does not fire although nothing is wrong with it."""
@@ -68,7 +69,7 @@ def row_of(schedule: Schedule) -> ScheduleRow:
     action = first.spec if first is not None else None
     annotations = schedule.metadata.annotations
     labels = action.robot_selector.match_labels if action and action.robot_selector else {}
-    anywhere = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "any robot"
+    anywhere = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or _("any robot")
     return ScheduleRow(
         uid=schedule.metadata.uid,
         namespace=schedule.metadata.namespace,
@@ -93,7 +94,7 @@ def row_of(schedule: Schedule) -> ScheduleRow:
 
 def _what(spec: ScheduleSpec) -> str:
     order, item = spec.action.robot_state, spec.action.queue_item
-    return f"robots: {order.state}" if order else "work item" if item else ""
+    return f"robots: {order.state}" if order else _("work item") if item else ""
 
 
 def _where(spec: ScheduleSpec) -> str:

@@ -22,6 +22,7 @@ from kuberpa_panel.api.errors import UnexpectedProblem, problem_of
 from kuberpa_panel.api.problems import Problem
 from kuberpa_panel.api.viewer import find_viewer
 from kuberpa_panel.database.pool import ArchiveUnavailableError
+from kuberpa_panel.language import _, marked
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def ping_source(check: Callable[[Context], Awaitable[Any]]) -> Source:
             with suppress(ArchiveUnavailableError):
                 if await find_viewer(stream.request, stream.context, touch=False) is None:
                     raise SignedOutProblem(
-                        "Your session has ended. Sign in again to go on; nothing on this page is lost."
+                        _("Your session has ended. Sign in again to go on; nothing on this page is lost.")
                     )
                 await check(stream.context)
 
@@ -106,7 +107,7 @@ def ping_source(check: Callable[[Context], Awaitable[Any]]) -> Source:
 class SignedOutProblem(Problem):
     """The session ended while its page was open."""
 
-    status, title = 401, "Signed out"
+    status, title = 401, marked("Signed out")
 
 
 def accepts_gzip(request: Request) -> bool:

@@ -7,6 +7,7 @@ from kuberpa.names import LABEL_SCHEDULE
 from kuberpa_panel.language import _, dates, pmarked
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+UNIT_MILLISECOND = pmarked("unit", "ms")
 UNIT_SECOND = pmarked("unit", "s")
 UNIT_MINUTE = pmarked("unit", "min")
 UNIT_HOUR = pmarked("unit", "h")

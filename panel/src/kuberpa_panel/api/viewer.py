@@ -15,6 +15,7 @@ from kuberpa_panel.api.identity import TokenRefusedProblem, identify
 from kuberpa_panel.api.limits import MAX_BODY_BYTES
 from kuberpa_panel.api.problems import ForbiddenProblem, SignInRequiredProblem, TooManyProblem
 from kuberpa_panel.api.sessions import Session
+from kuberpa_panel.language import _
 from kuberpa_panel.services.access import User
 from kuberpa_panel.services.audit import tell
 
@@ -49,7 +50,7 @@ async def find_viewer(connection: HTTPConnection, context: Context, *, touch: bo
     return Viewer(session.user, session) if session else None
 
 
-async def current_viewer(request: Request, _: Annotated[object, Depends(bearer)] = None) -> Viewer:
+async def current_viewer(request: Request, _scheme: Annotated[object, Depends(bearer)] = None) -> Viewer:
     """The viewer of this request; a form from a browser must carry its CSRF token.
 
     Raises SignInRequiredProblem, TooManyProblem, ForbiddenProblem.
@@ -57,7 +58,7 @@ async def current_viewer(request: Request, _: Annotated[object, Depends(bearer)]
     context = context_of(request)
     viewer = await find_viewer(request, context)
     if viewer is None:
-        raise SignInRequiredProblem("Sign in with a Kubernetes token, or send one as a bearer token.")
+        raise SignInRequiredProblem(_("Sign in with a Kubernetes token, or send one as a bearer token."))
     tell(username=viewer.user.name)
     if viewer.session and request.method not in SAFE_METHODS:
         await require_csrf(request, context, viewer.session)
@@ -75,7 +76,7 @@ async def require_csrf(request: Request, context: Context, session: Session) -> 
         # later readers get this very form: a field may be as large as a body, its own limit is explained there
         token = str((await request.form(max_files=1, max_part_size=MAX_BODY_BYTES)).get(csrf.FIELD, ""))
     if not csrf.is_valid(context.sessions, session, token):
-        raise ForbiddenProblem("This page is out of date. Reload it and try again; nothing was done.")
+        raise ForbiddenProblem(_("This page is out of date. Reload it and try again; nothing was done."))
 
 
 def client_address(connection: HTTPConnection) -> str:
@@ -87,7 +88,9 @@ async def throttled_identify(connection: HTTPConnection, context: Context, token
     """As `identify`, but refused tokens make their sender wait. Raises TooManyProblem too."""
     now, client = asyncio.get_running_loop().time(), client_address(connection)
     if wait := context.throttle.wait(client, now):
-        raise TooManyProblem(f"Too many refused tokens from your address. Try again in {wait} s.", retry_after=wait)
+        raise TooManyProblem(
+            _("Too many refused tokens from your address. Try again in %(wait)s s.", wait=wait), retry_after=wait
+        )
     try:
         return await identify(context.services.access, token)
     except TokenRefusedProblem:

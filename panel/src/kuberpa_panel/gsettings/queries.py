@@ -5,6 +5,8 @@ from typing import Any, Final
 
 from jsonpath import JSONPathEnvironment, JSONPathError
 
+from kuberpa_panel.language import _
+
 MAX_QUERY: Final = 512
 MAX_DESCENTS: Final = 1
 """Each looks at the whole tree, within another one at the whole tree for each node of it."""
@@ -31,18 +33,20 @@ class Node:
 def select(tree: Any, text: str) -> tuple[Node, ...]:
     """The nodes of a query. Raises QueryError."""
     if len(text) > MAX_QUERY:
-        raise QueryError(f"has {len(text)} characters; at most {MAX_QUERY} are allowed")
+        raise QueryError(_("has %(size)s characters; at most %(limit)s are allowed", size=len(text), limit=MAX_QUERY))
     if text.count("..") > MAX_DESCENTS or text.count("$") > 1:
-        raise QueryError("must have at most one '..' and one '$': each looks at the whole tree")
+        raise QueryError(_("must have at most one '..' and one '$': each looks at the whole tree"))
     try:
         query = _ENVIRONMENT.compile(text)
         found = []
         for match in query.finditer(tree):
             found.append(Node(match.path, match.obj))
             if len(found) > MAX_NODES:
-                raise QueryError(f"selects more than {MAX_NODES} nodes: narrow it, or ask below a path")
+                raise QueryError(
+                    _("selects more than %(limit)s nodes: narrow it, or ask below a path", limit=MAX_NODES)
+                )
     except JSONPathError as error:
-        raise QueryError(f"is no JSONPath query: {str(error).splitlines()[0]}") from error
+        raise QueryError(_("is no JSONPath query: %(error)s", error=str(error).splitlines()[0])) from error
     except RecursionError as error:
-        raise QueryError("is nested too deep") from error
+        raise QueryError(_("is nested too deep")) from error
     return tuple(found)

@@ -21,6 +21,7 @@ from kuberpa.queueing import (
 )
 from kuberpa.workqueue import WorkQueue
 from kuberpa_panel.core.queues import rank
+from kuberpa_panel.language import _
 from kuberpa_panel.queues import schemas, store
 from kuberpa_panel.queues.rows import NewRow, dumps
 from kuberpa_panel.queues.vault import Vault
@@ -82,10 +83,12 @@ async def admit(connection: Any, number: int, arrivals: Sequence[Arrival]) -> li
 
 def duplicate(reference: str, owner: int) -> QueueError:
     """The reference is another item's."""
-    message = f"is item {owner}'s already, and this queue wants each reference once (spec.uniqueReference)"
+    message = _(
+        "is item %(owner)s's already, and this queue wants each reference once (spec.uniqueReference)", owner=owner
+    )
     return QueueError(
         QueueErrorCode.DUPLICATE_REFERENCE,
-        f"The reference {reference} {message}.",
+        _("The reference %(reference)s %(message)s.", reference=reference, message=message),
         (FieldProblem(field="reference", message=message),),
     )
 

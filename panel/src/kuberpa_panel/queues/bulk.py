@@ -10,6 +10,7 @@ from kuberpa.queueing import MAX_REDRIVES, BulkChange, QueueError, Redrive, Requ
 from kuberpa.workqueue import WorkQueueSpec
 from kuberpa_panel.core import queues as rules
 from kuberpa_panel.database.pool import Database
+from kuberpa_panel.language import _
 from kuberpa_panel.queues import reading, store
 from kuberpa_panel.queues.rows import KEPT, lineage_of
 from kuberpa_panel.queues.settling import Settler
@@ -51,7 +52,13 @@ async def requeue(database: Database, number: int, spec: WorkQueueSpec, request:
                 if ItemEvent.REQUEUE in ITEM_TRANSITIONS[ItemState(row["state"])]:
                     wanted.append(row)
                 else:
-                    count.skip(row, f"is {row['state']}: only items that have ended and are not Deleted are requeued")
+                    count.skip(
+                        row,
+                        _(
+                            "is %(state)s: only items that have ended and are not Deleted are requeued",
+                            state=row["state"],
+                        ),
+                    )
             count.matched += len(rows)
             count.changed += len(wanted) if request.dry_run else await _revive(connection, number, spec, wanted, by)
         if len(rows) < size:
@@ -102,7 +109,7 @@ class Redriving:
                     if request.dry_run or await self._send(connection, number, row, target, ready):
                         count.changed += 1
                     else:
-                        count.skip(row, "was taken or deleted meanwhile")
+                        count.skip(row, _("was taken or deleted meanwhile"))
             if len(rows) < size:
                 break
             before = rows[-1]["id"]
@@ -112,12 +119,16 @@ class Redriving:
         if row["state"] in {ItemState.LEASED, ItemState.DELETED}:
             return f"is {row['state']}"
         if not target:
-            return "came from no other queue: name one in `to`, or requeue it here"
+            return _("came from no other queue: name one in `to`, or requeue it here")
         if target == self._queue:
-            return "would stay in its queue: requeue it instead"
+            return _("would stay in its queue: requeue it instead")
         lineage = lineage_of(row)
         if lineage is not None and lineage.redrives >= MAX_REDRIVES:
-            return f"was redriven {lineage.redrives} times already; at most {MAX_REDRIVES} are allowed"
+            return _(
+                "was redriven %(redrives)s times already; at most %(limit)s are allowed",
+                redrives=lineage.redrives,
+                limit=MAX_REDRIVES,
+            )
         return ""
 
     async def _send(self, connection: Any, number: int, row: Any, target: str, ready: set[int]) -> bool:

@@ -10,6 +10,7 @@ from kuberpa.itemstate import ItemState
 from kuberpa.queueing import FieldProblem, Held, QueueError, QueueErrorCode, Settled
 from kuberpa.workqueue import WorkQueue, WorkQueueSpec
 from kuberpa_panel.database.pool import Database
+from kuberpa_panel.language import _
 from kuberpa_panel.queues import answers, store
 from kuberpa_panel.queues.bell import Bell
 from kuberpa_panel.queues.lines import Line
@@ -61,15 +62,24 @@ class Desk:
             right = f"{verb} workqueues/items"
             raise QueueError(
                 QueueErrorCode.FORBIDDEN,
-                f"{principal.name} needs the right to {right} on queue {queue} in namespace {namespace}. "
-                f"An administrator of the namespace grants it with a RoleBinding, robots' to kuberpa-queue-worker.",
+                _(
+                    "%(name)s needs the right to %(right)s on queue %(queue)s in namespace %(namespace)s. "
+                    "An administrator of the namespace grants it with a RoleBinding, robots' to kuberpa-queue-worker.",
+                    name=principal.name,
+                    right=right,
+                    queue=queue,
+                    namespace=namespace,
+                ),
             )
         return self._find(namespace, queue)
 
     def _find(self, namespace: str, queue: str) -> WorkQueue:
         found = self._cache.queues.get(namespace, queue)
         if found is None:
-            raise QueueError(QueueErrorCode.UNKNOWN_QUEUE, f"There is no WorkQueue {queue} in namespace {namespace}.")
+            raise QueueError(
+                QueueErrorCode.UNKNOWN_QUEUE,
+                _("There is no WorkQueue %(queue)s in namespace %(namespace)s.", queue=queue, namespace=namespace),
+            )
         return found
 
     async def _number(self, namespace: str, queue: str) -> int:
@@ -139,15 +149,20 @@ class Desk:
                 return before
             row = await store.find(connection, number, int(request.id))
         if row is None:
-            raise QueueError(QueueErrorCode.UNKNOWN_ITEM, f"The queue has no item {request.id}.")
+            raise QueueError(QueueErrorCode.UNKNOWN_ITEM, _("The queue has no item %(id)s.", id=request.id))
         if row["token"] == request.token and row["leased_by"] == by and row["state"] in same:
             state = ItemState(row["state"])
             return Settled(id=request.id, state=state, reason=row["reason"], due_at=row["due_at"])
-        message = f"is not your present lease of item {request.id}, which is {row['state']} under token {row['token']}"
+        message = _(
+            "is not your present lease of item %(id)s, which is %(state)s under token %(token)s",
+            id=request.id,
+            state=row["state"],
+            token=row["token"],
+        )
         if row["state"] == ItemState.LEASED:
-            message += f", held by {json.dumps(row['holder'] or row['leased_by'])}"
+            message += _(", held by %(dumps)s", dumps=json.dumps(row["holder"] or row["leased_by"]))
         raise QueueError(
             QueueErrorCode.LEASE_LOST,
-            f"Token {request.token} {message}. Nothing was changed.",
+            _("Token %(token)s %(message)s. Nothing was changed.", token=request.token, message=message),
             (FieldProblem(field="token", message=message),),
         )

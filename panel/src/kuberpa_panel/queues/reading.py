@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from kuberpa.itemstate import ENDED_STATES, ItemState
 from kuberpa.queueing import FieldProblem, ItemFilter, QueueError, QueueErrorCode
+from kuberpa_panel.language import _
 from kuberpa_panel.queues.rows import SHOWN
 
 EXPORT_ROWS: Final = 500
@@ -16,13 +17,16 @@ _ID_DIGITS: Final = 18
 def item_id(text: str) -> int:
     """An item's ID from a path. Raises QueueError."""
     if not text.isdecimal() or not text.isascii() or len(text) > _ID_DIGITS:
-        raise QueueError(QueueErrorCode.UNKNOWN_ITEM, f"{text[:40]!r} is no item's ID: those are numbers.")
+        raise QueueError(QueueErrorCode.UNKNOWN_ITEM, _("%(text)r is no item's ID: those are numbers.", text=text[:40]))
     return int(text)
 
 
 def unknown(queue: str, item: str) -> QueueError:
     """There is no such item."""
-    return QueueError(QueueErrorCode.UNKNOWN_ITEM, f"Queue {queue} has no item {item}, or it is no longer kept.")
+    return QueueError(
+        QueueErrorCode.UNKNOWN_ITEM,
+        _("Queue %(queue)s has no item %(item)s, or it is no longer kept.", queue=queue, item=item),
+    )
 
 
 def cursor_of(text: str) -> int | None:
@@ -30,9 +34,9 @@ def cursor_of(text: str) -> int | None:
     if not text:
         return None
     if not text.isdecimal() or not text.isascii() or len(text) > _ID_DIGITS:
-        message = "is not what a page before gave as nextCursor"
+        message = _("is not what a page before gave as nextCursor")
         raise QueueError(
-            QueueErrorCode.INVALID, "The query is not valid.", (FieldProblem(field="cursor", message=message),)
+            QueueErrorCode.INVALID, _("The query is not valid."), (FieldProblem(field="cursor", message=message),)
         )
     return int(text)
 

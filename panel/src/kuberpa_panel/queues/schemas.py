@@ -9,6 +9,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from kuberpa.queueing import FieldProblem, QueueError, QueueErrorCode
+from kuberpa_panel.language import _
 
 MAX_FINDINGS: Final = 20
 MESSAGE_MAX: Final = 500
@@ -24,7 +25,7 @@ def problem_of(schema: Mapping[str, Any]) -> str:
         path = ".".join(["spec.payloadSchema", *map(str, error.absolute_path)])
         return f"{path}: {error.message[:MESSAGE_MAX]}"
     except RecursionError:
-        return "spec.payloadSchema: is nested too deeply"
+        return _("spec.payloadSchema: is nested too deeply")
     return ""
 
 
@@ -37,7 +38,8 @@ def require(schema: dict[str, Any] | None, payload: dict[str, Any]) -> None:
         found = sorted(validator.iter_errors(payload), key=lambda error: error.json_path)[:MAX_FINDINGS]
     except (Unresolvable, RecursionError) as error:
         raise QueueError(
-            QueueErrorCode.UNAVAILABLE, f"spec.payloadSchema cannot be applied: {str(error)[:MESSAGE_MAX]}"
+            QueueErrorCode.UNAVAILABLE,
+            _("spec.payloadSchema cannot be applied: %(error)s", error=str(error)[:MESSAGE_MAX]),
         ) from None
     if found:
         errors = tuple(
@@ -46,7 +48,7 @@ def require(schema: dict[str, Any] | None, payload: dict[str, Any]) -> None:
             )
             for error in found
         )
-        raise QueueError(QueueErrorCode.SCHEMA_VIOLATION, "The payload does not match spec.payloadSchema.", errors)
+        raise QueueError(QueueErrorCode.SCHEMA_VIOLATION, _("The payload does not match spec.payloadSchema."), errors)
 
 
 _validators: dict[int, tuple[dict[str, Any], Draft202012Validator]] = {}
@@ -59,7 +61,9 @@ def _validator(schema: dict[str, Any]) -> Draft202012Validator:
     if known is not None and known[0] is schema:
         return known[1]
     if problem := problem_of(schema):
-        raise QueueError(QueueErrorCode.UNAVAILABLE, f"The queue's schema cannot be used: {problem}")
+        raise QueueError(
+            QueueErrorCode.UNAVAILABLE, _("The queue's schema cannot be used: %(problem)s", problem=problem)
+        )
     if len(_validators) >= _VALIDATORS_MAX:
         _validators.clear()
     validator = Draft202012Validator(schema, registry=NO_REGISTRY)

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kuberpa.queueing import FieldProblem, QueueError, QueueErrorCode
 from kuberpa.workqueue import Encryption
+from kuberpa_panel.language import _
 
 MARK: Final = "$kuberpa.dev/encrypted"
 HIDDEN: Final = "•••"
@@ -46,8 +47,8 @@ class Vault:
         if MARK in json.dumps(payload):
             raise QueueError(
                 QueueErrorCode.INVALID,
-                "The item is not valid.",
-                (FieldProblem(field="payload", message=f"must not contain the field {MARK}"),),
+                _("The item is not valid."),
+                (FieldProblem(field="payload", message=_("must not contain the field %(mark)s", mark=MARK)),),
             )
         keys = dict(inherited)
         if encryption is not None:
@@ -84,7 +85,8 @@ class Vault:
                 clear = self._cipher(name).decrypt(raw[:_NONCE], raw[_NONCE:], f"{place}/{path}".encode())
             except InvalidTag:
                 raise QueueError(
-                    QueueErrorCode.UNAVAILABLE, f"payload.{path} cannot be decrypted: key {name} is another one now"
+                    QueueErrorCode.UNAVAILABLE,
+                    _("payload.%(path)s cannot be decrypted: key %(name)s is another one now", path=path, name=name),
                 ) from None
             return json.loads(clear)
 
@@ -104,13 +106,22 @@ class Vault:
         if path is None or not path.is_file():
             raise QueueError(
                 QueueErrorCode.UNAVAILABLE,
-                f"spec.encryption.key names {name}, which the Secret of queue keys (kuberpa-queue-keys) does not have",
+                _(
+                    "spec.encryption.key names %(name)s, which the Secret of queue keys "
+                    "(kuberpa-queue-keys) does not have",
+                    name=name,
+                ),
             )
         raw = path.read_bytes()
         if len(raw) < KEY_MIN_BYTES:
             raise QueueError(
                 QueueErrorCode.UNAVAILABLE,
-                f"the queue key {name} has {len(raw)} bytes; use {KEY_MIN_BYTES} random ones or more",
+                _(
+                    "the queue key %(name)s has %(size)s bytes; use %(least)s random ones or more",
+                    name=name,
+                    size=len(raw),
+                    least=KEY_MIN_BYTES,
+                ),
             )
         return AESGCM(HKDF(SHA256(), 32, salt=None, info=b"kuberpa queue payload").derive(raw))
 

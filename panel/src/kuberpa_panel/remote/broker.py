@@ -5,11 +5,12 @@ from typing import Final, Protocol
 from kuberpa.client import ApiError
 from kuberpa.streams import StreamClosedError
 from kuberpa_panel.agents.streams import AgentStreams
+from kuberpa_panel.language import _, marked
 from kuberpa_panel.remote.peers import Peers
 from kuberpa_panel.remote.wish import Channel, Wish
 from kuberpa_panel.watch import WatchCache
 
-AWAY: Final = "the robot's agent is not connected"
+AWAY: Final = marked("the robot's agent is not connected")
 
 
 class Connected(Protocol):
@@ -44,7 +45,9 @@ class Broker:
         try:
             return await self._peers.open(agent.server, wish)
         except ApiError as error:
-            raise StreamClosedError(f"the replica that has the robot cannot be found: {error}") from None
+            raise StreamClosedError(
+                _("the replica that has the robot cannot be found: %(error)s", error=error)
+            ) from None
 
     def open_here(self, wish: Wish) -> Channel:
         """A stream to a robot whose agent is connected to this replica. Raises StreamClosedError."""

@@ -13,6 +13,7 @@ from kuberpa_panel.api.access import allows
 from kuberpa_panel.api.context import context_of
 from kuberpa_panel.api.problems import InvalidProblem, NotFoundProblem, Right
 from kuberpa_panel.database.pool import ArchiveUnavailableError
+from kuberpa_panel.language import _
 from kuberpa_panel.remote.screen import ScreenGate
 from kuberpa_panel.remote.sockets import CHECK_SECONDS, Doorkeeper, Serve, Visit, pass_on, receive_visitor
 from kuberpa_panel.remote.thumbnails import Place, Wall, frame_of
@@ -42,7 +43,7 @@ def require_robot(websocket: WebSocket) -> None:
     """Raises NotFoundProblem."""
     namespace, name = place_of(websocket)
     if context_of(websocket).services.catalog.robot(namespace, name) is None:
-        raise NotFoundProblem(f"There is no robot {namespace}/{name}.")
+        raise NotFoundProblem(_("There is no robot %(namespace)s/%(name)s.", namespace=namespace, name=name))
 
 
 async def terminal(websocket: WebSocket) -> None:
@@ -155,13 +156,20 @@ async def _show_allowed(visit: Visit, wall: Wall, asked: set[Place], *, fresh: b
     seen = {(namespace, name) for namespace, name in asked if namespace in whole or await may(namespace, name)}
     wall.show(seen)
     for namespace, name in asked - seen:
-        why = f"You need the right to get robots/session in namespace {namespace}."
+        why = _("You need the right to get robots/session in namespace %(namespace)s.", namespace=namespace)
         await visit.websocket.send_text(json.dumps({"robot": f"{namespace}/{name}", "uncapturable": why}))
 
 
 def _number(text: str, field: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MAX_SIDE:
-        raise InvalidProblem(f"{field} must be a number from 1 to {MAX_SIDE}, not {text!r}.")
+        raise InvalidProblem(
+            _(
+                "%(field)s must be a number from 1 to %(limit)s, not %(text)r.",
+                field=field,
+                limit=MAX_SIDE,
+                text=text,
+            )
+        )
     return int(text)
 
 

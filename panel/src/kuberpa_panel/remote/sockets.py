@@ -33,6 +33,7 @@ from kuberpa_panel.api.problems import (
 from kuberpa_panel.api.viewer import Viewer, client_address, find_viewer
 from kuberpa_panel.database.audit import Deed
 from kuberpa_panel.database.pool import ArchiveUnavailableError
+from kuberpa_panel.language import _, ngettext
 from kuberpa_panel.remote.wish import Channel
 from kuberpa_panel.services.audit import TRAIL, Trail, tell
 
@@ -82,7 +83,12 @@ class Doorkeeper:
         """Raises TooManyProblem."""
         if self._open[user] >= PER_VIEWER or self._open.total() >= MOST:
             raise TooManyProblem(
-                f"You have {self._open[user]} screens and terminals open: close some first.", retry_after=10
+                ngettext(
+                    "You have %(num)s screen or terminal open: close some first.",
+                    "You have %(num)s screens and terminals open: close some first.",
+                    self._open[user],
+                ),
+                retry_after=10,
             )
         self._open[user] += 1
         metrics.SOCKETS.set(self._open.total())
@@ -129,11 +135,11 @@ async def receive_visitor(
 async def _viewer(websocket: WebSocket, context: Context) -> Viewer:
     if "authorization" not in websocket.headers:
         if "origin" not in websocket.headers:
-            raise ForbiddenProblem("A WebSocket without a bearer token must come from the panel's own page.")
+            raise ForbiddenProblem(_("A WebSocket without a bearer token must come from the panel's own page."))
         require_same_origin(websocket)
     viewer = await find_viewer(websocket, context)
     if viewer is None:
-        raise SignInRequiredProblem("Sign in with a Kubernetes token, or send one as a bearer token.")
+        raise SignInRequiredProblem(_("Sign in with a Kubernetes token, or send one as a bearer token."))
     tell(username=viewer.user.name)
     return viewer
 
@@ -150,7 +156,7 @@ async def _while_allowed(visit: Visit, serve: Serve) -> tuple[int, str]:
     except StreamClosedError as end:
         return ENDED, str(end)
     except (RuntimeError, WebSocketDisconnect, OSError):
-        return ENDED, "the connection broke"
+        return ENDED, _("the connection broke")
     except Exception as error:  # as above
         problem = problem_of(error)
         if isinstance(problem, UnexpectedProblem):
@@ -167,7 +173,7 @@ async def _watch(visit: Visit) -> tuple[int, str]:
         await asyncio.sleep(CHECK_SECONDS)
         try:
             if await find_viewer(visit.websocket, visit.context, touch=False) is None:
-                return SIGNED_OUT, "your session has ended"
+                return SIGNED_OUT, _("your session has ended")
             await visit.check()
         except ArchiveUnavailableError:
             continue  # sessions are there; whether this one ended is found out when the database is back

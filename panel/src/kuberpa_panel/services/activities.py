@@ -6,6 +6,7 @@ from typing import Any, Final
 from kuberpa.activity import MAX_INPUT_BYTES, ActivityItem, ActivityItemSpec, ActivityPhase, DesiredState
 from kuberpa.client import ACTIVITY_ITEMS, Cluster
 from kuberpa.names import ANNOTATION_CREATED_BY, ANNOTATION_ON_BEHALF_OF, LABEL_SCHEDULE
+from kuberpa_panel.language import _
 from kuberpa_panel.services.access import User
 from kuberpa_panel.watch import WatchCache
 
@@ -75,7 +76,13 @@ class Activities:
         body = spec.to_json() if isinstance(spec, ActivityItemSpec) else spec
         size = len(json.dumps(body.get("input", {}), ensure_ascii=False).encode("utf-8", "replace"))
         if size > MAX_INPUT_BYTES:
-            raise InputError(f"spec.input is {size} bytes of JSON; at most {MAX_INPUT_BYTES} are accepted")
+            raise InputError(
+                _(
+                    "spec.input is %(size)s bytes of JSON; at most %(limit)s are accepted",
+                    size=size,
+                    limit=MAX_INPUT_BYTES,
+                )
+            )
         metadata: dict[str, Any] = {"annotations": {ANNOTATION_ON_BEHALF_OF: user.name}, "labels": labels or {}}
         if name:
             metadata["name"] = name

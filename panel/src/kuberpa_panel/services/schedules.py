@@ -14,6 +14,7 @@ from kuberpa_panel import clock
 from kuberpa_panel.database import firings
 from kuberpa_panel.database.firings import FiringPage
 from kuberpa_panel.database.pool import Database
+from kuberpa_panel.language import _
 from kuberpa_panel.services.access import User
 from kuberpa_panel.watch import WatchCache
 
@@ -60,7 +61,7 @@ class Schedules:
         """Fire once more, now. Raises PendingRunError, ApiError."""
         pending = schedule.spec.run_now
         if pending is not None and pending != schedule.status.last_run_now:
-            raise PendingRunError(f"the run asked for at {timestamp(pending)} has not begun yet")
+            raise PendingRunError(_("the run asked for at %(time)s has not begun yet", time=timestamp(pending)))
         return await self._change(user, schedule, {"runNow": timestamp(clock.now())}, "run")
 
     async def pause(self, user: User, schedule: Schedule, note: str, until: datetime | None) -> Schedule:

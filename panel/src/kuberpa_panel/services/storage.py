@@ -10,6 +10,7 @@ from kuberpa.storage import ChangeStorage, Stored
 from kuberpa.treepath import EditError, edited, find, steps_of
 from kuberpa_panel.database.pool import ArchiveUnavailableError, Database
 from kuberpa_panel.gsettings.masking import masked
+from kuberpa_panel.language import _, dates
 from kuberpa_panel.services.audit import Audit
 from kuberpa_panel.services.changes import Author, Changes, Target
 
@@ -119,8 +120,10 @@ class Storage:
                 return None, _stored(row, json.loads(row["document"]), wanted.path)
             version = 0 if row is None else row["version"]
             if wanted.version not in {None, version}:
-                message = (
-                    f"The document has version {version}, not {wanted.version}: read it again. Nothing was changed."
+                message = _(
+                    "The document has version %(version)s, not %(wanted)s: read it again. Nothing was changed.",
+                    version=version,
+                    wanted=wanted.version,
                 )
                 raise StorageConflictError(message)
             document: dict[str, Any] = {} if row is None else json.loads(row["document"])
@@ -138,8 +141,12 @@ class Storage:
         text, most = json.dumps(fresh, separators=(",", ":")), self._max_bytes()
         if len(text) > most:
             raise StorageRefusedError(
-                f"the document would have {len(text):,} bytes of JSON; at most {most:,} are allowed: keep "
-                "larger data in files or in a work queue"
+                _(
+                    "the document would have %(size)s bytes of JSON; at most %(limit)s are allowed: keep "
+                    "larger data in files or in a work queue",
+                    size=dates.number(len(text)),
+                    limit=dates.number(most),
+                )
             )
         return text
 

@@ -23,6 +23,7 @@ from kuberpa_panel.api.guards import Allowed, guarded
 from kuberpa_panel.api.limits import MAX_BODY_BYTES
 from kuberpa_panel.api.problems import FieldError, InvalidProblem
 from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.language import _, dates
 from kuberpa_panel.web.queue_forms import COMMON, PREFIX, FormField, ItemForm, fields_of, payload_of
 from kuberpa_panel.web.queues import PATH, find_queue, wall_time
 from kuberpa_panel.web.render import common, fragment, page
@@ -154,7 +155,7 @@ def plan_of(form: FormData, queue: WorkQueue) -> Plan:
     """Read the file; for a thread, because a workbook takes its time."""
     file = form.get("file")
     if not isinstance(file, UploadFile) or not file.filename:
-        return Plan(problem="Choose a file first: CSV, XLSX or JSON lines.")
+        return Plan(problem=_("Choose a file first: CSV, XLSX or JSON lines."))
     how = Reading(
         encoding=_chosen(form, "encoding", ENCODINGS),
         sheet=str(form.get("sheet", "")),
@@ -170,7 +171,10 @@ def plan_of(form: FormData, queue: WorkQueue) -> Plan:
             count += 1
             if count > MAX_BULK_ROWS:
                 return Plan(
-                    problem=f"The file has more than {MAX_BULK_ROWS:,} rows. `kuberpa queue import` takes any number."
+                    problem=_(
+                        "The file has more than %(limit)s rows. `kuberpa queue import` takes any number.",
+                        limit=dates.number(MAX_BULK_ROWS),
+                    )
                 )
             if row.item is None:
                 errors.append((row.line, "", row.error))
@@ -180,7 +184,7 @@ def plan_of(form: FormData, queue: WorkQueue) -> Plan:
     except FileError as error:
         return Plan(problem=f"{file.filename}: {error}.")
     if not count:
-        return Plan(problem=f"{file.filename}: has no rows.")
+        return Plan(problem=_("%(filename)s: has no rows.", filename=file.filename))
     return Plan(count, tuple(items), tuple(lines), tuple(errors))
 
 

@@ -19,13 +19,14 @@ from kuberpa_panel.api.context import context_of
 from kuberpa_panel.api.guards import Visible, guarded
 from kuberpa_panel.api.problems import FieldError, InvalidProblem
 from kuberpa_panel.api.viewer import CurrentViewer
+from kuberpa_panel.language import _, marked
 from kuberpa_panel.services.agenda import Agenda, agenda
 from kuberpa_panel.web.paging import mentions
 from kuberpa_panel.web.render import page, zone_of
 
 router = APIRouter()
 LIST: Final = Visible("list", "schedules")
-SPANS: Final = {"day": 1, "week": 7}
+SPANS: Final = {marked("day"): 1, marked("week"): 7}
 LONGEST: Final = timedelta(days=31)
 LAST_DAY: Final = date(9000, 1, 1)
 
@@ -54,7 +55,9 @@ async def get_agenda(
 ) -> Agenda:
     """Each instant with its outcome and reason, those left out included, of schedules that you may list."""
     if not timedelta(0) < query.until - query.since <= LONGEST:
-        raise InvalidProblem("to: must be later than from, by at most 31 days", errors=(FieldError("to", "too far"),))
+        raise InvalidProblem(
+            _("to: must be later than from, by at most 31 days"), errors=(FieldError("to", _("too far")),)
+        )
     found = [schedule for schedule, _ in _select(request, scope, query.text)]
     known = context_of(request).services.schedules
     return await asyncio.to_thread(agenda, known, found, query.since, query.until)
@@ -104,6 +107,6 @@ def _day(text: str) -> date | None:
     except ValueError:
         day = LAST_DAY
     if day is not None and not date(1971, 1, 1) < day < LAST_DAY:
-        message = f"Must be a day, for example 2027-03-01, not {text!r}."
-        raise InvalidProblem("The request is not valid.", errors=(FieldError("day", message),))
+        message = _("Must be a day, for example 2027-03-01, not %(text)r.", text=text)
+        raise InvalidProblem(_("The request is not valid."), errors=(FieldError("day", message),))
     return day

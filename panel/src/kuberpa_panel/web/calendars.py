@@ -17,6 +17,7 @@ from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import Allowed, Visible, guarded
 from kuberpa_panel.api.problems import NotFoundProblem
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
+from kuberpa_panel.language import _
 from kuberpa_panel.web.live import Parts, Rows, open_stream, parts_source, ping_source
 from kuberpa_panel.web.render import common, fragment, page, zone_of
 
@@ -144,5 +145,5 @@ def broken_of(found: Calendar) -> Condition | None:
 def _find(context: Context, namespace: str, name: str) -> Calendar:
     found = context.services.cache.calendars.get(namespace, name)
     if found is None:
-        raise NotFoundProblem(f"There is no calendar {namespace}/{name}.")
+        raise NotFoundProblem(_("There is no calendar %(namespace)s/%(name)s.", namespace=namespace, name=name))
     return found

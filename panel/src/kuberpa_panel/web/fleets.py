@@ -12,6 +12,7 @@ from kuberpa_panel.api.context import context_of
 from kuberpa_panel.api.guards import Allowed, Visible, guarded
 from kuberpa_panel.api.problems import NotFoundProblem, Right
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
+from kuberpa_panel.language import _
 from kuberpa_panel.web.live import Parts, Rows, open_stream, parts_source, ping_source
 from kuberpa_panel.web.render import common, fragment, page
 
@@ -81,7 +82,7 @@ async def _detail(request: Request, viewer: Viewer, namespace: str, name: str) -
     context = context_of(request)
     fleet = context.services.cache.fleets.get(namespace, name)
     if fleet is None:
-        raise NotFoundProblem(f"There is no fleet {namespace}/{name}.")
+        raise NotFoundProblem(_("There is no fleet %(namespace)s/%(name)s.", namespace=namespace, name=name))
     access, uid = context.services.access, fleet.metadata.uid
     may_list = await allows(access, viewer.user, Right("list", "robots", namespace))
     members = [robot for robot in context.services.cache.robots if _controller(robot) == uid] if may_list else []

@@ -20,6 +20,7 @@ from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.database.pool import ArchiveUnavailableError
 from kuberpa_panel.gsettings.masking import MASK
 from kuberpa_panel.gsettings.sections import SECTIONS
+from kuberpa_panel.language import _
 from kuberpa_panel.web.live import Parts, Rows, open_stream, parts_source, ping_source
 from kuberpa_panel.web.render import common, fragment, page
 
@@ -121,8 +122,8 @@ def _edit(op: EditOp, value: str, version: str) -> Edit:
         parsed = None if op is EditOp.DELETE else json.loads(value)
         return Edit(op=op, value=parsed, resource_version=version)
     except (ValueError, ValidationError, RecursionError) as error:
-        message = "must be JSON: a text in double quotes, a number, true, false, null, a list or an object"
-        raise InvalidProblem("The value is not JSON.", errors=(FieldError("value", message),)) from error
+        message = _("must be JSON: a text in double quotes, a number, true, false, null, a list or an object")
+        raise InvalidProblem(_("The value is not JSON."), errors=(FieldError("value", message),)) from error
 
 
 async def _page(

@@ -13,6 +13,7 @@ from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import Allowed, SignedIn, guarded
 from kuberpa_panel.api.problems import FieldError, InvalidProblem, Right
 from kuberpa_panel.api.viewer import Viewer
+from kuberpa_panel.language import _
 from kuberpa_panel.web.live import Parts, open_stream, parts_source, ping_source
 from kuberpa_panel.web.queues import KINDS, PATH, find_queue, may_items
 from kuberpa_panel.web.render import common, fragment, page
@@ -46,7 +47,7 @@ class BulkQuery(Model):
             return Redrive(filter=wanted, dry_run=dry_run, to=self.to)
         except ValidationError as error:
             wrong = tuple(FieldError(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
-            raise InvalidProblem("The filter is not valid.", errors=wrong) from error
+            raise InvalidProblem(_("The filter is not valid."), errors=wrong) from error
 
 
 @router.get(PATH + "/bulk")
@@ -137,7 +138,7 @@ async def change_item(  # noqa: PLR0913, PLR0917  the parts of the path
     else:
         done = await _change(context, viewer, namespace, name, BulkQuery(ids=(item,)), dry_run=False)
         if not done.changed:
-            why = done.skipped[0].reason if done.skipped else "is no longer kept"
+            why = done.skipped[0].reason if done.skipped else _("is no longer kept")
             raise InvalidProblem(f"Item {item} {why}.")
     return RedirectResponse(f"/queues/{namespace}/{name}/items/{item}", 303)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kuberpa_panel.api.problems import Problem
+from kuberpa_panel.language import _
 from kuberpa_panel.queues import schemas
 from kuberpa_panel.web.run import type_words
 
@@ -105,12 +106,14 @@ def payload_of(fields: tuple[FormField, ...], form: ItemForm) -> tuple[dict[str,
         text = form.values.get(PREFIX + each.name, "")
         if not text.strip():
             if each.required:
-                errors[PREFIX + each.name] = f"Is required: {each.words}."
+                errors[PREFIX + each.name] = _("Is required: %(words)s.", words=each.words)
             continue
         try:
             payload[each.name] = text if each.kind == "text" else _value(each, text)
         except (ValueError, RecursionError):
-            errors[PREFIX + each.name] = f"Must be {each.words}, as JSON, not {text[:40]!r}."
+            errors[PREFIX + each.name] = _(
+                "Must be %(words)s, as JSON, not %(text)r.", words=each.words, text=text[:40]
+            )
     return payload, errors
 
 
@@ -124,13 +127,20 @@ def _json_payload(text: str) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         found = json.loads(text or "{}", parse_constant=_refuse)
     except json.JSONDecodeError as error:
-        return {}, {"payload": f"Not JSON in line {error.lineno}, column {error.colno}: {error.msg}."}
+        return {}, {
+            "payload": _(
+                "Not JSON in line %(lineno)s, column %(colno)s: %(msg)s.",
+                lineno=error.lineno,
+                colno=error.colno,
+                msg=error.msg,
+            )
+        }
     except (ValueError, RecursionError) as error:
         return {}, {"payload": f"Not JSON: {error}."}
     if not isinstance(found, dict):
-        return {}, {"payload": 'Must be an object, for example {"number": "2026-117"}.'}
+        return {}, {"payload": _('Must be an object, for example {"number": "2026-117"}.')}
     return found, {}
 
 
 def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+    raise ValueError(_("%(name)s is not a JSON number", name=name))

@@ -7,6 +7,8 @@ from typing import Any, Final, Literal
 from kuberpa.meta import Condition
 from kuberpa.workqueue import Hold, WorkQueue, WorkQueueCondition
 from kuberpa_panel.api.queues import QueueRow, row_of
+from kuberpa_panel.language import _, marked
+from kuberpa_panel.language.kernel import name_of
 from kuberpa_panel.web.paging import ListQuery, Paged, mentions, paged
 from kuberpa_panel.web.words import Look
 
@@ -41,14 +43,19 @@ class QueueView:
 
     @property
     def word(self) -> str:
-        """The state in one word."""
+        """The state in one word, as it is found by."""
         if self.broken:
             return self.broken.reason
         if self.row.spec.paused:
-            return "Draining" if self._drains else "Paused"
+            return marked("Draining") if self._drains else marked("Paused")
         if self.at_risk:
-            return "SLA at risk"
-        return "Open" if self.row.ready and self.row.ready.status == "True" else "New"
+            return marked("SLA at risk")
+        return marked("Open") if self.row.ready and self.row.ready.status == "True" else marked("New")
+
+    @property
+    def said(self) -> str:
+        """The state in one word of the reader's language."""
+        return name_of(self.word, "reason") if self.broken else _(self.word)
 
     @property
     def look(self) -> Look:
@@ -68,7 +75,9 @@ class QueueView:
         held = self.conditions.get(WorkQueueCondition.PAUSED)
         if self.row.spec.paused:
             return (
-                held.message if held is not None and held.status == "True" else f"spec.paused is {self.row.spec.paused}"
+                held.message
+                if held is not None and held.status == "True"
+                else _("spec.paused is %(paused)s", paused=self.row.spec.paused)
             )
         return risk
 

@@ -20,6 +20,7 @@ from kuberpa_panel.api.problems import FieldError, InvalidProblem, NotFoundProbl
 from kuberpa_panel.api.queues import hold
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
 from kuberpa_panel.database.pool import ArchiveUnavailableError
+from kuberpa_panel.language import _, marked
 from kuberpa_panel.web.live import Parts, Rows, open_stream, parts_source, ping_source
 from kuberpa_panel.web.queue_view import QueueQuery, select, view_of
 from kuberpa_panel.web.render import common, fragment, page, zone_of
@@ -31,17 +32,17 @@ Pausing = Annotated[Viewer, guarded(MayPause())]
 PATH: Final = "/queues/{namespace}/{name}"
 KINDS: Final = frozenset({"WorkQueue"})
 COLUMNS: Final = (
-    ("name", "Name", ""),
-    ("state", "State", ""),
-    ("why", "Why", ""),
-    ("ready", "Ready", "ready"),
-    ("leased", "Leased", "leased"),
-    ("done", "Succeeded", ""),
-    ("failed", "Failed", "failed"),
-    ("dead", "Dead", "dead"),
-    ("oldest", "Oldest ready", "oldest"),
-    ("forecast", "Forecast", ""),
-    ("trigger", "Wanted", ""),
+    ("name", marked("Name"), ""),
+    ("state", marked("State"), ""),
+    ("why", marked("Why"), ""),
+    ("ready", marked("Ready"), "ready"),
+    ("leased", marked("Leased"), "leased"),
+    ("done", marked("Succeeded"), ""),
+    ("failed", marked("Failed"), "failed"),
+    ("dead", marked("Dead"), "dead"),
+    ("oldest", marked("Oldest ready"), "oldest"),
+    ("forecast", marked("Forecast"), ""),
+    ("trigger", marked("Wanted"), ""),
 )
 """Key, label, and the key to sort by."""
 
@@ -178,7 +179,7 @@ def find_queue(context: Context, namespace: str, name: str) -> WorkQueue:
     """The queue that a path names. Raises NotFoundProblem."""
     queue = context.services.cache.queues.get(namespace, name)
     if queue is None:
-        raise NotFoundProblem(f"There is no work queue {namespace}/{name}.")
+        raise NotFoundProblem(_("There is no work queue %(namespace)s/%(name)s.", namespace=namespace, name=name))
     return queue
 
 
@@ -212,8 +213,10 @@ def wall_time(request: Request, text: str, field: str) -> datetime:
         at = datetime.fromisoformat(text)
         return (at.replace(tzinfo=zone_of(request)) if at.tzinfo is None else at).astimezone(UTC)
     except (ValueError, OverflowError):
-        message = f"Must be a time, for example 2027-03-01T09:00 or 2027-03-01T06:00:00Z, not {text[:40]!r}."
-        raise InvalidProblem("The request is not valid.", errors=(FieldError(field, message),)) from None
+        message = _(
+            "Must be a time, for example 2027-03-01T09:00 or 2027-03-01T06:00:00Z, not %(text)r.", text=text[:40]
+        )
+        raise InvalidProblem(_("The request is not valid."), errors=(FieldError(field, message),)) from None
 
 
 async def _detail(request: Request, viewer: Viewer, queue: WorkQueue, query: ItemsQuery) -> dict[str, Any]:

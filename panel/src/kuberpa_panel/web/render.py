@@ -53,33 +53,8 @@ def _environment() -> Environment:
     )
     # parameters stay in the order of their signature
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "ensure_ascii": False}
-    environment.globals.update(
-        asset=assets.address,
-        icon=icon,
-        look=look,
-        ago=ago,
-        at=at,
-        took=took,
-        url_with=url_with,
-        wall=wall,
-<<<<<<< HEAD
-        fine_span=fine_span,
-=======
-        name_of=name_of, weekdays=dates.weekdays,
->>>>>>> e840ac4 (States, reasons and conditions have names in the reader's language; days and months by CLDR)
-    )
-    environment.filters.update(
-        short_name=short_name,
-        number=dates.number,
-        date=dates.date,
-        json=pretty_json,
-        line=line_json,
-        duration=text.duration,
-        span=span,
-        reason=reason,
-        said=said,
-        weekday=lambda day: name_of(day, "weekday"),
-    )
+    environment.globals.update(GLOBALS)
+    environment.filters.update(FILTERS)
     return environment
 
 
@@ -221,6 +196,11 @@ def reason(word: str) -> Markup:
     return Markup('{}<span class="k-said">{}</span>').format(word, translated)
 
 
+def weekday(day: str) -> str:
+    """A day of the week in the reader's language."""
+    return name_of(day, "weekday")
+
+
 def line_json(value: Any) -> str:
     """JSON in one line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -235,8 +215,12 @@ def fine_span(begun: datetime, ended: datetime) -> str:
     """How long something took, as fine as debugging wants it."""
     seconds = max((ended - begun).total_seconds(), 0.0)
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < FINE_SECONDS else text.duration(timedelta(seconds=seconds))
+        return f"{seconds * 1000:.0f} {text.UNIT_MILLISECOND}"
+    return (
+        f"{dates.number(round(seconds, 1), '0.0')} {text.UNIT_SECOND}"
+        if seconds < FINE_SECONDS
+        else text.duration(timedelta(seconds=seconds))
+    )
 
 
 def pretty_json(value: Any) -> str:
@@ -244,4 +228,29 @@ def pretty_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+GLOBALS: Final[dict[str, Any]] = {
+    "asset": assets.address,
+    "icon": icon,
+    "look": look,
+    "ago": ago,
+    "at": at,
+    "took": took,
+    "url_with": url_with,
+    "wall": wall,
+    "name_of": name_of,
+    "weekdays": dates.weekdays,
+    "fine_span": fine_span,
+}
+FILTERS: Final[dict[str, Any]] = {
+    "short_name": short_name,
+    "number": dates.number,
+    "date": dates.date,
+    "json": pretty_json,
+    "line": line_json,
+    "duration": text.duration,
+    "span": span,
+    "reason": reason,
+    "said": said,
+    "weekday": weekday,
+}
 ENVIRONMENT: Final = _environment()

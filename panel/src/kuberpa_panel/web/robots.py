@@ -23,6 +23,7 @@ from kuberpa_panel.api.robots import RobotQuery
 from kuberpa_panel.api.routes import find_robot
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
 from kuberpa_panel.database.pool import ArchiveUnavailableError
+from kuberpa_panel.language import marked
 from kuberpa_panel.web.live import Parts, Rows, open_stream, parts_source, ping_source
 from kuberpa_panel.web.render import common, fragment, page
 
@@ -47,14 +48,14 @@ REMOTE: Final = {
 }
 """What may be done on a robot from afar: tabs and buttons by the right that each takes."""
 COLUMNS: Final = (
-    ("name", "Name"),
-    ("state", "State"),
-    ("runtime", "Runtime"),
-    ("node", "Node"),
-    ("running", "Running"),
-    ("queued", "Queued"),
-    ("version", "Agent"),
-    ("since", "Since"),
+    ("name", marked("Name")),
+    ("state", marked("State")),
+    ("runtime", marked("Runtime")),
+    ("node", marked("Node")),
+    ("running", marked("Running")),
+    ("queued", marked("Queued")),
+    ("version", marked("Agent")),
+    ("since", marked("Since")),
 )
 
 

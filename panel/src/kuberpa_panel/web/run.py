@@ -15,6 +15,7 @@ from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import SignedIn, Visible, guarded
 from kuberpa_panel.api.problems import FieldError, InvalidProblem, Problem, Right
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
+from kuberpa_panel.language import _, dates
 from kuberpa_panel.web.render import common, fragment, page
 from kuberpa_panel.web.robots import definitions_of
 
@@ -57,12 +58,13 @@ class RunForm:
         """The ActivityItem's spec. Raises InvalidProblem naming the form's fields."""
         errors: dict[str, str] = {}
         if not self.robot:
-            errors["robot"] = "Choose a robot."
+            errors["robot"] = _("Choose a robot.")
         if not self.definition:
-            errors["definition"] = "Choose what to run."
+            errors["definition"] = _("Choose what to run.")
         if len(self.args.encode()) + len(self.kwargs.encode()) > MAX_INPUT_BYTES:
-            errors["args"] = (
-                f"The arguments are too large: at most {MAX_INPUT_BYTES // 1024:,} KiB of JSON are accepted."
+            errors["args"] = _(
+                "The arguments are too large: at most %(limit)s KiB of JSON are accepted.",
+                limit=dates.number(MAX_INPUT_BYTES // 1024),
             )
         args, kwargs = _json("args", self.args, list, errors), _json("kwargs", self.kwargs, dict, errors)
         numbers = {name: _number(name, getattr(self, name), errors) for name in ("timeout", "retries", "priority")}
@@ -92,21 +94,31 @@ def _short(name: str) -> str:
 
 def _json(name: str, text: str, kind: type, errors: dict[str, str]) -> Any:
     example = '[["echo", "hi"]]' if kind is list else '{"check": false}'
-    word = "a list" if kind is list else "an object"
+    word = _("a list") if kind is list else _("an object")
     try:
         value = json.loads(text or ("[]" if kind is list else "{}"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        where = f" in line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        where = ""
+        if isinstance(error, json.JSONDecodeError):
+            where = " " + _("in line %(line)s, column %(column)s", line=error.lineno, column=error.colno)
         what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        errors.setdefault(name, f"Not JSON{where}: {what}. It would be right like this: {example}")
+        errors.setdefault(
+            name,
+            _(
+                "Not JSON%(where)s: %(what)s. It would be right like this: %(example)s",
+                where=where,
+                what=what,
+                example=example,
+            ),
+        )
         return None
     if not isinstance(value, kind):
-        errors.setdefault(name, f"Must be {word}, like {example}")
+        errors.setdefault(name, _("Must be %(word)s, like %(example)s", word=word, example=example))
     return value
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+    raise ValueError(_("%(name)s is not a JSON number", name=name))
 
 
 def _number(name: str, text: str, errors: dict[str, str]) -> int | None:
@@ -115,7 +127,7 @@ def _number(name: str, text: str, errors: dict[str, str]) -> int | None:
     try:
         return int(text)
     except ValueError:
-        errors[name] = f"Must be a whole number, not {text[:40]!r}."
+        errors[name] = _("Must be a whole number, not %(text)r.", text=text[:40])
         return None
 
 
@@ -248,7 +260,7 @@ def type_words(part: dict[str, Any]) -> str:
             return " | ".join(type_words(each) for each in part[key])
     kind = part.get("type", "any")
     if kind == "array" and isinstance(part.get("items"), dict):
-        return f"list of {type_words(part['items'])}"
+        return _("list of %(what)s", what=type_words(part["items"]))
     return str(kind)
 
 

@@ -23,6 +23,7 @@ from kuberpa_panel.api.viewer import CurrentViewer, Viewer
 from kuberpa_panel.database.firings import FiringPage
 from kuberpa_panel.database.pool import ArchiveUnavailableError
 from kuberpa_panel.database.records import CursorError
+from kuberpa_panel.language import _
 from kuberpa_panel.web.live import Parts, Rows, open_stream, parts_source, ping_source
 from kuberpa_panel.web.paging import ListQuery, mentions, paged
 from kuberpa_panel.web.queues import wall_time
@@ -212,9 +213,9 @@ async def _past(request: Request, schedule: Schedule, begin: str, end: str) -> d
         return {"errors": errors}
     first, last = times["from"], times["to"]
     if last < first:
-        return {"errors": {"to": "Is before the begin; exchange them."}}
+        return {"errors": {"to": _("Is before the begin; exchange them.")}}
     if first >= clock.now():
-        return {"errors": {"from": "Must be in the past: what is to come fires by itself."}}
+        return {"errors": {"from": _("Must be in the past: what is to come fires by itself.")}}
     plan = await _plan(context_of(request), schedule, first, MAX_COUNT)
     due = [each for each in plan.entries if each.at <= min(last, clock.now()) and each.outcome == RUN]
     more = len(plan.entries) >= MAX_COUNT and bool(due) and plan.entries[-1] is due[-1]
@@ -225,7 +226,7 @@ def find_schedule(context: Context, namespace: str, name: str) -> Schedule:
     """The schedule that a path names. Raises NotFoundProblem."""
     found = context.services.schedules.get(namespace, name)
     if found is None:
-        raise NotFoundProblem(f"There is no schedule {namespace}/{name}.")
+        raise NotFoundProblem(_("There is no schedule %(namespace)s/%(name)s.", namespace=namespace, name=name))
     return found
 
 

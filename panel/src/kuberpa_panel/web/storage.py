@@ -15,6 +15,7 @@ from kuberpa_panel.api.guards import Allowed, guarded
 from kuberpa_panel.api.problems import ConflictProblem, FieldError, InvalidProblem, NotFoundProblem, Problem, Right
 from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.gsettings.masking import MASK, masked
+from kuberpa_panel.language import _
 from kuberpa_panel.services.storage import StorageConflictError, StorageRefusedError
 from kuberpa_panel.web.live import Parts, open_stream, parts_source, ping_source
 from kuberpa_panel.web.render import common, fragment, page
@@ -79,8 +80,8 @@ def _wanted(path: str, op: EditOp, value: str, version: int) -> ChangeStorage:
         parsed = None if op is EditOp.DELETE else json.loads(value)
         return ChangeStorage(path=path, op=op, value=parsed, version=version)
     except (ValueError, ValidationError, RecursionError) as error:
-        message = "must be JSON: a text in double quotes, a number, true, false, null, a list or an object"
-        raise InvalidProblem("The value is not JSON.", errors=(FieldError("value", message),)) from error
+        message = _("must be JSON: a text in double quotes, a number, true, false, null, a list or an object")
+        raise InvalidProblem(_("The value is not JSON."), errors=(FieldError("value", message),)) from error
 
 
 async def _page(
@@ -97,7 +98,13 @@ async def _values(request: Request, namespace: str, name: str) -> dict[str, Any]
     services = context_of(request).services
     stored: Stored = await services.gsettings.storage.read(namespace, name)
     if not stored.version and services.cache.robots.get(namespace, name) is None:
-        raise NotFoundProblem(f"There is no robot {namespace}/{name}, and nothing that it has stored.")
+        raise NotFoundProblem(
+            _(
+                "There is no robot %(namespace)s/%(name)s, and nothing that it has stored.",
+                namespace=namespace,
+                name=name,
+            )
+        )
     text = json.dumps(masked(stored.value), indent=2, ensure_ascii=False) if stored.found else "{}"
     shown = text.encode("utf-8", "backslashreplace").decode()
     history = await services.gsettings.changes_of_storage(namespace, name)
