@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 
 from kuberpa.treepath import find, steps_of
 from kuberpa_panel.api.access import Scope
-from kuberpa_panel.language import _
+from kuberpa_panel.language import _, dates
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ async def shown(plugin: Installed, show: Show, view: View) -> Markup:
             return escape(await show(view))
     except TimeoutError:
         return escape(
-            _("%(name)s did not answer within %(seconds)s s.", name=plugin.name, seconds=f"{RENDER_SECONDS:g}")
+            _("%(name)s did not answer within %(seconds)s s.", name=plugin.name, seconds=dates.number(RENDER_SECONDS))
         )
     except Exception:  # the edge: a plug-in must not break the page that it is on
         log.exception("plug-in %s failed", plugin.name)

@@ -1,5 +1,6 @@
 // The robot's files below the folders that its settings allow.
 import { ask } from "./socket.js";
+import { _, language, ngettext, number } from "./words.js";
 
 const box = document.getElementById("files");
 if (box) start();
@@ -31,8 +32,8 @@ function start() {
   }
 
   function list(entries, more) {
-    where.textContent = state.path || "Folders that may be reached";
-    words.textContent = `${entries.length} entries${more ? `, and ${more} more` : ""}`;
+    where.textContent = state.path || _("Folders that may be reached");
+    words.textContent = ngettext("%(num)s entry", "%(num)s entries", entries.length) + (more ? _(", and %(more)s more", { more }) : "");
     if (upload) upload.disabled = !state.path;
     const rows = entries.map(row);
     if (state.path) rows.unshift(row({ name: "..", kind: "folder", path: state.roots.includes(state.path) ? "" : state.path.replace(/[\\/][^\\/]*$/, "") || "/" }));
@@ -59,16 +60,16 @@ function start() {
     } else name.textContent = entry.name;
     const size = document.createElement("td");
     size.className = "k-num";
-    size.textContent = entry.kind === "file" ? bytes(entry.size) : entry.kind;
+    size.textContent = entry.kind === "file" ? bytes(entry.size) : entry.kind === "folder" ? _("folder") : entry.kind;
     const at = document.createElement("td");
-    at.textContent = entry.modified ? new Date(entry.modified * 1000).toLocaleString(undefined, { hour12: false }) : "";
+    at.textContent = entry.modified ? new Date(entry.modified * 1000).toLocaleString(language, { hourCycle: "h23" }) : "";
     const last = document.createElement("td");
     if (dialog && entry.name !== ".." && state.path) {
       const button = document.createElement("button");
       button.type = "button";
       button.className = "btn btn-sm";
-      button.textContent = "Delete";
-      button.setAttribute("aria-label", `Delete ${entry.name}`);
+      button.textContent = _("Delete");
+      button.setAttribute("aria-label", _("Delete %(name)s", { name: entry.name }));
       button.addEventListener("click", () => {
         state.chosen = entry.path;
         dialog.querySelector("[data-what]").textContent = entry.path;
@@ -108,7 +109,7 @@ function start() {
         bar.value = event.loaded;
       });
       request.addEventListener("loadend", () => {
-        const said = request.status === 200 ? `${file.name} is there.` : problem(request);
+        const said = request.status === 200 ? _("%(name)s is there.", { name: file.name }) : problem(request);
         words.textContent = said;
         resolve();
       });
@@ -129,12 +130,12 @@ function problem(request) {
   try {
     return JSON.parse(request.responseText).detail;
   } catch {
-    return `The panel answers ${request.status}.`;
+    return _("The panel answers %(status)s.", { status: request.status });
   }
 }
 
 function bytes(size) {
   const units = ["B", "KiB", "MiB", "GiB"];
   const step = Math.min(units.length - 1, size ? Math.floor(Math.log2(size) / 10) : 0);
-  return `${(size / 1024 ** step).toFixed(step ? 1 : 0)} ${units[step]}`;
+  return `${number(size / 1024 ** step, step ? 1 : 0)} ${units[step]}`;
 }

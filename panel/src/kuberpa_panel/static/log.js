@@ -1,5 +1,7 @@
 // The log of one activity: lines as text, never as markup, in blocks that the browser skips while they are off screen.
 // Follows only at the bottom; scrolling up freezes it, and a bar says how much is new. Gaps are rows of their own.
+import { _, ngettext } from "./words.js";
+
 const BLOCK = 200;
 const NEAR = 40;
 const EARLIER = 1000;
@@ -24,7 +26,7 @@ function start() {
   }
   if (wanted) follow.checked = false;
   if (firstSeq > 0) view.append(earlier(firstSeq));
-  placeholder("Waiting for output…");
+  placeholder(_("Waiting for output…"));
 
   live.addEventListener("log", (event) => append(JSON.parse(event.detail.data)));
   bar.querySelector("button").addEventListener("click", () => {
@@ -61,7 +63,7 @@ function start() {
         continue;
       }
       if (record.token < state.token || (record.token === state.token && (record.seq ?? record.last) <= state.seq)) continue;
-      if (record.token !== state.token && record.attempt > 1) put(divider(`Attempt ${record.attempt}`));
+      if (record.token !== state.token && record.attempt > 1) put(divider(_("Attempt %(attempt)s", { attempt: record.attempt })));
       state.token = record.token;
       state.seq = record.seq ?? record.last;
       put(record.type === "gap" ? gap(record) : row(record));
@@ -92,13 +94,13 @@ function start() {
   function finish(record) {
     if (state.ended) return;
     state.ended = true;
-    if (state.empty) view.querySelector(".k-log-empty").textContent = "It wrote nothing.";
-    else put(divider(`${record.phase}${record.exitCode == null ? "" : `, exit code ${record.exitCode}`}`));
+    if (state.empty) view.querySelector(".k-log-empty").textContent = _("It wrote nothing.");
+    else put(divider(ending(record)));
   }
 
   function freeze() {
     bar.hidden = state.missed === 0;
-    bar.querySelector("span").textContent = `Frozen: ${state.missed} new ${state.missed === 1 ? "line" : "lines"}`;
+    bar.querySelector("span").textContent = ngettext("Frozen: %(num)s new line", "Frozen: %(num)s new lines", state.missed);
   }
 
   function thaw() {
@@ -122,7 +124,7 @@ function start() {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "btn btn-sm k-log-earlier";
-    button.textContent = "Earlier lines";
+    button.textContent = _("Earlier lines");
     button.addEventListener("click", async () => {
       const after = Math.max(0, before - EARLIER);
       const attempt = view.querySelector("[data-attempt]")?.dataset.attempt ?? 0;
@@ -151,7 +153,7 @@ function row(record) {
   link.className = "k-seq";
   link.href = `${view.dataset.page ?? ""}?line=${record.token}:${record.seq}#${line.id}`;
   link.textContent = record.seq;
-  link.setAttribute("aria-label", `Link to line ${record.seq}`);
+  link.setAttribute("aria-label", _("Link to line %(seq)s", { seq: record.seq }));
   const time = document.createElement("time");
   time.dateTime = record.time;
   time.textContent = clock(record.time);
@@ -170,8 +172,13 @@ function row(record) {
 
 function gap(record) {
   const count = record.last - record.first + 1;
-  const range = count === 1 ? `line ${record.first}` : `lines ${record.first} to ${record.last}`;
-  return divider(`${count} missing (${range}): ${record.reason}`, "k-gap");
+  const { first, last, reason } = record;
+  const words = ngettext("%(num)s line missing (%(first)s): %(reason)s", "%(num)s lines missing (%(first)s to %(last)s): %(reason)s", count, { first, last, reason });
+  return divider(words, "k-gap");
+}
+
+function ending({ phase, exitCode }) {
+  return exitCode == null ? phase : _("%(phase)s, exit code %(code)s", { phase, code: exitCode });
 }
 
 function divider(text, kind = "k-divider") {

@@ -1,5 +1,6 @@
 // What every page does: running times, the live indicator, dialogs, copying, finding.
 import { duration } from "./duration.js";
+import { _, clock } from "./words.js";
 
 const STALE_MS = 25000;
 const SETTLE_MS = 1200;
@@ -18,7 +19,7 @@ setInterval(() => {
 const live = document.getElementById("live");
 if (live) {
   const word = live.querySelector(".k-live-word");
-  const WORDS = { live: "live", reconnecting: "reconnecting", stale: "stale", ended: "ended" };
+  const WORDS = { live: _("live"), reconnecting: _("reconnecting"), stale: _("stale"), ended: _("ended") };
   let heard = Date.now();
   const show = (state, detail = "") => {
     if (live.dataset.state === state && !detail) return;
@@ -26,8 +27,6 @@ if (live) {
     word.textContent = detail || WORDS[state];
     document.body.classList.toggle("k-stale", state === "stale" || state === "ended");
   };
-  const clock = () =>
-    new Date(heard).toLocaleTimeString(undefined, { hour12: false, hour: "2-digit", minute: "2-digit", second: "2-digit" });
   const alive = () => {
     heard = Date.now();
     if (live.dataset.state !== "ended") show("live");
@@ -46,13 +45,13 @@ if (live) {
   });
   live.addEventListener("htmx:sse:error", (event) => {
     const status = event.detail.status ?? 0;
-    if (status === 401) end("Your session has ended. Sign in again to go on; nothing on this page is lost.");
-    else if (status === 403 || status === 404) end("This page can no longer be shown to you. Reload it to see why.");
+    if (status === 401) end(_("Your session has ended. Sign in again to go on; nothing on this page is lost."));
+    else if (status === 403 || status === 404) end(_("This page can no longer be shown to you. Reload it to see why."));
     else if (live.dataset.state !== "ended") show("reconnecting");
   });
   live.addEventListener("denied", (event) => end(event.detail.data));
   setInterval(() => {
-    if (!document.hidden && live.dataset.state !== "ended" && Date.now() - heard > STALE_MS) show("stale", `stale since ${clock()}`);
+    if (!document.hidden && live.dataset.state !== "ended" && Date.now() - heard > STALE_MS) show("stale", _("stale since %(time)s", { time: clock(new Date(heard)) }));
   }, 1000);
   live.addEventListener("htmx:sse:before:message", holdRowsUnderThePointer);
 }
@@ -66,7 +65,7 @@ function notice(text) {
   const link = document.createElement("a");
   link.className = "btn";
   link.href = `/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`;
-  link.textContent = "Sign in";
+  link.textContent = _("Sign in");
   box.append(words, link);
   document.getElementById("main").prepend(box);
 }

@@ -1,5 +1,6 @@
 // The processes of the robot's machine, looked at every few seconds while somebody looks.
 import { ask } from "./socket.js";
+import { _, clock, ngettext, number } from "./words.js";
 
 const EVERY_MS = 3000;
 const box = document.getElementById("processes");
@@ -18,7 +19,7 @@ function start() {
       try {
         const found = await ask(`${box.dataset.robot}/processes`);
         rows = found.processes;
-        words.textContent = `${rows.length} processes${found.more ? `, and ${found.more} more` : ""}`;
+        words.textContent = ngettext("%(num)s process", "%(num)s processes", rows.length) + (found.more ? _(", and %(more)s more", { more: found.more }) : "");
         show();
       } catch (error) {
         words.textContent = error.message;
@@ -36,7 +37,7 @@ function start() {
   function line(row) {
     const tr = document.createElement("tr");
     const started = new Date(row.started * 1000);
-    const cells = [row.pid, row.user, row.state, `${(row.memory / 1048576).toFixed(1)} MiB`, `${row.cpuSeconds.toFixed(1)} s`, started.toLocaleTimeString(undefined, { hour12: false }), row.command || row.name];
+    const cells = [row.pid, row.user, row.state, `${number(row.memory / 1048576, 1)} MiB`, _("%(seconds)s s", { seconds: number(row.cpuSeconds, 1) }), clock(started), row.command || row.name];
     for (const [at, text] of cells.entries()) {
       const cell = document.createElement(at === 0 ? "th" : "td");
       cell.textContent = text;
@@ -49,8 +50,8 @@ function start() {
       const button = document.createElement("button");
       button.type = "button";
       button.className = "btn btn-sm btn-outline-danger";
-      button.textContent = "Kill";
-      button.setAttribute("aria-label", `Kill process ${row.pid}`);
+      button.textContent = _("Kill");
+      button.setAttribute("aria-label", _("Kill process %(pid)s", { pid: row.pid }));
       button.addEventListener("click", () => {
         chosen = row;
         dialog.querySelector("[data-what]").textContent = `${row.pid}: ${row.command || row.name}`;
@@ -68,7 +69,7 @@ function start() {
     try {
       const address = `${box.dataset.robot}/processes/${chosen.pid}?started=${chosen.started}`;
       const { killed, survivors } = await ask(address, { method: "DELETE", csrf: box.dataset.csrf });
-      words.textContent = survivors.length ? `Still alive: ${survivors.join(", ")}` : `Killed: ${killed.join(", ")}`;
+      words.textContent = survivors.length ? _("Still alive: %(pids)s", { pids: survivors.join(", ") }) : _("Killed: %(pids)s", { pids: killed.join(", ") });
     } catch (error) {
       words.textContent = error.message;
     }

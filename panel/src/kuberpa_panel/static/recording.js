@@ -1,5 +1,6 @@
 // Plays the pictures from before an attempt failed, and shows the lines of the log of the same moment.
 import { ask } from "./socket.js";
+import { _, clock } from "./words.js";
 
 const STEP_MS = 500;
 const box = document.getElementById("recording");
@@ -27,7 +28,7 @@ async function start() {
     const { number, at: time } = pictures[at];
     picture.src = `${box.dataset.api}/${number}?token=${box.dataset.token}`;
     const left = (Date.parse(pictures.at(-1).at) - Date.parse(time)) / 1000;
-    words.textContent = `${new Date(time).toLocaleTimeString(undefined, { hour12: false })}, ${left ? `${left.toFixed(0)} s before the end` : "the end"}`;
+    words.textContent = `${clock(new Date(time))}, ${left ? _("%(seconds)s s before the end", { seconds: left.toFixed(0) }) : _("the end")}`;
     mark(Date.parse(time), Date.parse(pictures[at + 1]?.at ?? new Date(8.64e15).toISOString()));
   }
 

@@ -1,5 +1,6 @@
 // The robot's screen: pictures onto a canvas, and keys and mouse to the robot while this page has control.
 import { ask, connect, sentence } from "./socket.js";
+import { _ } from "./words.js";
 
 const HEAD_BYTES = 16;
 const BUTTONS = { 0: "left", 1: "middle", 2: "right" };
@@ -20,13 +21,13 @@ function start() {
   const state = { mine: false, held: new Set(), pictures: [], since: performance.now(), pending: [], due: false };
 
   const socket = connect(`${box.dataset.robot}/screen`, {
-    opened: () => show("Waiting for the first picture…", true),
+    opened: () => show(_("Waiting for the first picture…"), true),
     text: hear,
     data: draw,
     lost: ({ reason, refused }) => {
       mine(false);
       show(sentence(reason), true);
-      words.textContent = refused ? "ended" : "reconnecting";
+      words.textContent = refused ? _("ended") : _("reconnecting");
     },
   });
 
@@ -48,13 +49,13 @@ function start() {
   }
 
   function hear(news) {
-    if (news.uncapturable !== undefined) show(sentence(news.uncapturable || "waiting for a picture"), Boolean(news.uncapturable));
+    if (news.uncapturable !== undefined) show(sentence(news.uncapturable || _("waiting for a picture")), Boolean(news.uncapturable));
     if (news.refused) words.textContent = news.refused;
     if (news.lost) words.textContent = news.lost;
     if (news.viewers) {
       const short = (name) => name.split(":").at(-1);
       const others = news.viewers.map(short).join(", ");
-      words.textContent = news.controller ? `${short(news.controller)} has control. Watching: ${others}` : `Watching: ${others}`;
+      words.textContent = news.controller ? _("%(name)s has control. Watching: %(others)s", { name: short(news.controller), others }) : _("Watching: %(others)s", { others });
       box.dataset.controller = news.controller;
       mine(Boolean(news.mine));
     }

@@ -1,6 +1,14 @@
 // A WebSocket of a robot: says in the page how it is, and tries again when it is lost, not when it was refused.
+import { _ } from "./words.js";
+
 const FIRST_MS = 500;
 const LONGEST_MS = 8000;
+// what agents and the panel close with
+const KNOWN = {
+  "the shell has ended": _("the shell has ended"),
+  "the terminal was opened elsewhere": _("the terminal was opened elsewhere"),
+  "the robot's agent is not connected": _("the robot's agent is not connected"),
+};
 const REFUSED = new Set([4401, 4403]);
 
 export function connect(address, { opened, text, data, lost, query = () => "" }) {
@@ -50,11 +58,12 @@ export function connect(address, { opened, text, data, lost, query = () => "" })
 export async function ask(address, { method = "GET", csrf = "", body } = {}) {
   const answer = await fetch(address, { method, body, headers: method === "GET" ? {} : { "X-CSRF-Token": csrf } });
   const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(said.detail ?? `The panel answers ${answer.status}.`);
+  if (!answer.ok) throw new Error(said.detail ?? _("The panel answers %(status)s.", { status: answer.status }));
   return said;
 }
 
 export function sentence(reason) {
-  if (!reason) return "The connection was lost.";
-  return `${reason[0].toUpperCase()}${reason.slice(1)}${/[.!?]$/.test(reason) ? "" : "."}`;
+  if (!reason) return _("The connection was lost.");
+  const said = KNOWN[reason] ?? reason;
+  return `${said[0].toUpperCase()}${said.slice(1)}${/[.!?]$/.test(said) ? "" : "."}`;
 }

@@ -2,6 +2,7 @@
 import { FitAddon } from "../vendor/xterm-6.0.0/addon-fit.mjs";
 import { Terminal } from "../vendor/xterm-6.0.0/xterm.mjs";
 import { connect, sentence } from "./socket.js";
+import { _ } from "./words.js";
 
 const TOLD_BYTES = 16 * 1024;
 const box = document.getElementById("terminal");
@@ -32,15 +33,15 @@ function start() {
 
   const socket = connect(`${box.dataset.robot}/terminal`, {
     query: () => `?columns=${terminal.cols}&rows=${terminal.rows}${ident ? `&terminal=${ident}` : ""}`,
-    opened: () => (words.textContent = "connected"),
+    opened: () => (words.textContent = _("connected")),
     text: (news) => {
       if (news.terminal) {
         if (ident) terminal.reset();
-        if (ident && ident !== news.terminal) terminal.writeln("The former shell is gone; this is a new one.");
+        if (ident && ident !== news.terminal) terminal.writeln(_("The former shell is gone; this is a new one."));
         ident = news.terminal;
         box.dataset.open = ident;
       }
-      if (news.exit !== undefined) words.textContent = `ended with exit code ${news.exit}`;
+      if (news.exit !== undefined) words.textContent = _("ended with exit code %(code)s", { code: news.exit });
     },
     data: (buffer) => {
       terminal.write(new Uint8Array(buffer), () => {
@@ -71,7 +72,7 @@ function start() {
   document.getElementById("terminal-close").addEventListener("click", () => {
     socket.close("closed");
     terminal.options.disableStdin = true;
-    words.textContent = "Closed. Reload the page for a new one.";
+    words.textContent = _("Closed. Reload the page for a new one.");
   });
   terminal.focus();
 }
