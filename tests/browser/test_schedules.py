@@ -203,7 +203,7 @@ async def test_the_agenda_tells_what_comes_on_a_day_and_why_something_does_not(b
     await boss.go("/schedules")
     await page.click("main >> text=Agenda")
     await boss.go("/agenda?day=2027-05-07&span=week&text=nightly")
-    await expect(page.locator("#agenda h2").first).to_contain_text("Friday, 07 May 2027")
+    await expect(page.locator("#agenda h2").first).to_contain_text("Friday, 7 May 2027")
     entries = page.locator("#agenda li", has_text="nightly")
     await expect(entries.filter(has_text="by '0 2 * * *'").first).to_contain_text("Run")
     await expect(entries.filter(has_text="Excluded").filter(has_text="Victory Day").first).to_contain_text("Skipped")

@@ -32,7 +32,7 @@ from kuberpa_panel.api.sse import Stream, open_stream, ping_source
 from kuberpa_panel.api.viewer import Viewer, client_address
 from kuberpa_panel.gsettings import queries
 from kuberpa_panel.gsettings.patches import BRANCHES, difference
-from kuberpa_panel.language import _, marked
+from kuberpa_panel.language import _
 from kuberpa_panel.services.changes import Author
 from kuberpa_panel.services.storage import StorageConflictError, StorageRefusedError
 
@@ -48,7 +48,7 @@ LOOK_SECONDS: Final = 2.0
 """How often a stream looks for what no watch tells: robots' storage, and rights."""
 _QUERY: Final = asyncio.Semaphore(1)
 """A query over a large tree takes a second of a processor: queries wait for each other, and nobody for them."""
-WHY: Final = marked("the projection holds only what the viewer may list")
+WHY: Final = "the projection holds only what the viewer may list"
 
 Seeing = Annotated[Viewer, guarded(SignedIn(WHY))]
 Changing = Annotated[Viewer, guarded(SignedIn("`update gsettings` is asked for once the path has named the object"))]

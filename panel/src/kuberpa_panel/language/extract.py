@@ -22,7 +22,16 @@ METHODS: Final[dict[str, list[tuple[str, str]]]] = {
     PAGES: [("**.py", "python"), ("templates/**.html", "jinja2")],
     SCRIPTS: [("static/vendor/**", "ignore"), ("static/**.js", "javascript")],
 }
-OPTIONS: Final = {"templates/**.html": {"trim_blocks": "true", "lstrip_blocks": "true"}}
+OPTIONS: Final = {
+    # a template that cannot be read is an error, not one without messages
+    "templates/**.html": {
+        "extensions": "jinja2.ext.do",
+        "newstyle_gettext": "true",
+        "silent": "false",
+        "trim_blocks": "true",
+        "lstrip_blocks": "true",
+    }
+}
 KEYWORDS: Final[dict[str, tuple[int | tuple[int, str], ...] | None]] = {
     "_": None,
     "gettext": None,

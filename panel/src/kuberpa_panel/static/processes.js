@@ -37,7 +37,8 @@ function start() {
   function line(row) {
     const tr = document.createElement("tr");
     const started = new Date(row.started * 1000);
-    const cells = [row.pid, row.user, row.state, `${number(row.memory / 1048576, 1)} MiB`, _("%(seconds)s s", { seconds: number(row.cpuSeconds, 1) }), clock(started), row.command || row.name];
+    const memory = number(row.memory / 1048576, 1);
+    const cells = [row.pid, row.user, row.state, `${memory} MiB`, _("%(seconds)s s", { seconds: number(row.cpuSeconds, 1) }), clock(started), row.command || row.name];
     for (const [at, text] of cells.entries()) {
       const cell = document.createElement(at === 0 ? "th" : "td");
       cell.textContent = text;

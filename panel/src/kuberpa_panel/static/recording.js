@@ -28,7 +28,8 @@ async function start() {
     const { number, at: time } = pictures[at];
     picture.src = `${box.dataset.api}/${number}?token=${box.dataset.token}`;
     const left = (Date.parse(pictures.at(-1).at) - Date.parse(time)) / 1000;
-    words.textContent = `${clock(new Date(time))}, ${left ? _("%(seconds)s s before the end", { seconds: left.toFixed(0) }) : _("the end")}`;
+    const place = left ? _("%(seconds)s s before the end", { seconds: left.toFixed(0) }) : _("the end");
+    words.textContent = `${clock(new Date(time))}, ${place}`;
     mark(Date.parse(time), Date.parse(pictures[at + 1]?.at ?? new Date(8.64e15).toISOString()));
   }
 
