@@ -1,10 +1,19 @@
+import json
+import re
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 from starlette.requests import HTTPConnection
 
-from kuberpa_panel.language import choice, dates, speaking
+from kuberpa.activity import ActivityPhase
+from kuberpa.robot import RobotPhase
+from kuberpa_panel.language import LANGUAGES, choice, dates, ngettext, speaking
+from kuberpa_panel.language.catalogues import DOMAINS, read
+from kuberpa_panel.language.extract import forms_of
+from kuberpa_panel.language.kernel import name_of
+from kuberpa_panel.web.assets import assets
+from kuberpa_panel.web.render import ENVIRONMENT, reason
 
 NOW = datetime(2026, 11, 27, 9, 4, 5, tzinfo=UTC)
 MOSCOW = ZoneInfo("Europe/Moscow")
@@ -58,3 +67,62 @@ def test_numbers_have_the_separators_of_the_language() -> None:
     assert (dates.number(1234567), dates.number(0.5)) == ("1,234,567", "0.5")
     with speaking("ru"):
         assert (dates.number(1234567), dates.number(0.5)) == ("1\N{NO-BREAK SPACE}234\N{NO-BREAK SPACE}567", "0,5")
+
+
+@pytest.mark.parametrize(
+    ("num", "words"),
+    [(1, "1 робот"), (2, "2 робота"), (5, "5 роботов"), (11, "11 роботов"), (21, "21 робот"), (0, "0 роботов")],
+)
+def test_russian_has_three_plural_forms(num: int, words: str) -> None:
+    with speaking("ru"):
+        assert ngettext("%(num)s robot", "%(num)s robots", num) == words
+
+
+def test_a_word_has_the_gender_of_what_it_is_said_of() -> None:
+    with speaking("ru"):
+        assert (name_of("Stopped", "robot"), name_of("Stopped", "activity")) == ("Остановлен", "Остановлена")
+        assert (name_of(RobotPhase.STOPPED), name_of(ActivityPhase.STOPPED)) == ("Остановлен", "Остановлена")
+        assert name_of("SomethingNew", "robot") == "SomethingNew"
+
+
+def test_a_reason_stays_as_kubectl_has_it_with_its_translation_below() -> None:
+    assert reason("RobotBusy") == "RobotBusy"
+    with speaking("ru"):
+        assert reason("RobotBusy") == 'RobotBusy<span class="k-said">робот занят</span>'
+        assert reason("<b>") == "&lt;b&gt;"
+
+
+def test_values_are_escaped_in_whatever_language() -> None:
+    source = '{{ _("in namespace %(namespace)s", namespace=name) }} {{ ngettext("%(num)s line", "%(num)s lines", 2) }}'
+    page = ENVIRONMENT.from_string(source)
+    with speaking("ru"):
+        assert page.render(name="<script>") == "в пространстве имён &lt;script&gt; 2 строки"
+
+
+def test_scripts_get_their_words_with_all_plural_forms_and_contexts() -> None:
+    words = json.loads(assets()["words/ru.js"].body.removeprefix(b"globalThis.kuberpaWords = ").rstrip(b";\n"))
+    assert words["%(num)s process"] == ["%(num)s процесс", "%(num)s процесса", "%(num)s процессов"]
+    assert words["unit\4min"] == "мин"
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("language", LANGUAGES.keys() - {"en"})
+def test_a_translation_holds_the_placeholders_of_its_message_and_no_markup(domain: str, language: str) -> None:
+    for message in read(domain, language):
+        originals = [message.id] if isinstance(message.id, str) else list(message.id)
+        wanted = set().union(*map(placeholders, originals))
+        forms = forms_of(message, 3)
+        for text in originals + [form for form in forms if form]:
+            assert not re.search(r"[<>&]", text) or text.startswith("Project-Id"), f"{text!r}: messages hold no markup"
+        if not message.id:
+            continue
+        for form in filter(None, forms):
+            may_omit = {"num"} if message.pluralizable else set()
+            assert wanted - may_omit <= placeholders(form) <= wanted | {"num"}, f"{message.id!r}: {form!r}"
+            assert form % dict.fromkeys(wanted | {"num"}, "x")
+
+
+def placeholders(text: str) -> set[str]:
+    """Names of a format; whatever else follows a percent sign must be another one."""
+    assert "%" not in re.sub(r"%(?:%|\(\w+\)[sr])", "", text), f"{text!r}: write %% for a percent"
+    return set(re.findall(r"%\((\w+)\)[sr]", text))
