@@ -19,7 +19,25 @@ READ = frozenset({"alt", "aria-label", "aria-roledescription", "data-label", "la
 """Attributes that are shown or spoken."""
 QUOTED = frozenset({"code", "kbd", "samp", "script", "style"})
 """Elements whose content is for machines."""
-NAMES = frozenset({"kuberpa", "GSettings", "YAML", "JSON", "Python", "curl", "CSV", "JSONL", "UTC", "kubectl", "ID"})
+NAMES = frozenset(
+    {
+        "kuberpa",
+        "GSettings",
+        "YAML",
+        "JSON",
+        "Python",
+        "curl",
+        "CSV",
+        "JSONL",
+        "UTC",
+        "kubectl",
+        "ID",
+        "Ctrl",
+        "Alt",
+        "Del",
+        "Enter",
+    }
+)
 """What every language calls the same."""
 ATTRIBUTE = re.compile(r'[a-z-]+="[^"]*"')
 """What a macro that makes attributes looks like outside of a tag."""
@@ -41,7 +59,7 @@ class Reader(HTMLParser):
         kind = dict(attrs).get("type") or ""
         for name, text in attrs:
             if name in READ and not (name == "value" and (tag != "input" or kind not in {"submit", "button"})):
-                self._note(text or "")
+                self._note("" if "=" in (text or "") else text or "")  # an example of a label, not a sentence
 
     def handle_endtag(self, tag: str) -> None:
         self.quoted -= tag in QUOTED
