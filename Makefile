@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down sync test bench lint types fmt crds
+.PHONY: help up down sync test e2e bench images lint types fmt crds
 
 UV = $(or $(shell cli/tools/find-uv),$(error uv is needed))
 RUN = $(UV) run --no-sync
@@ -10,7 +10,7 @@ SOURCES = crds operator panel robot-agent cli tests
 QUICKSTART = $(if $(wildcard manifests/quickstart),--apply manifests/quickstart)
 
 help: ## Say what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /make \1\t/' | expand -t 14
 
 up: sync ## Start kuberpa on this machine with the quickstart (options: make up ARGS=--detach)
 	.venv/bin/kuberpa up $(QUICKSTART) $(ARGS)
@@ -26,6 +26,13 @@ test: sync ## Run all tests (a selection: make test ARGS="tests/unit -k schedule
 	tests/tools/find-peers
 	$(RUN) python -m tests.support.build
 	$(RUN) pytest $(ARGS)
+
+e2e: sync ## Install kuberpa on a real node and try it (root on Debian; a selection: make e2e ARGS="tests/e2e -k upgrade")
+	tests/tools/find-node-parts
+	$(RUN) python -m tests.e2e $(ARGS)
+
+images: ## Build the images with Docker, Podman or Buildah (REGISTRY=… TAG=… make images)
+	images/build
 
 bench: sync ## Measure everything beside its limit or peer, into docs/benchmarks.md (a part: make bench ARGS=queues)
 	$(RUN) python -m tests.support.build

@@ -36,6 +36,31 @@ request.userInfo.username in ['{{ include "kuberpa.account" (dict "root" . "comp
 {{- end -}}
 {{- end }}
 
+{{/* Whether a server answers: `helm template` asks none, and must not be told what a cluster lacks. */}}
+{{- define "kuberpa.connected" -}}
+{{- if lookup "v1" "Namespace" "" "kube-system" }}yes{{ end -}}
+{{- end }}
+
+{{/* The Secret with the database's URL, and its entry. */}}
+{{- define "kuberpa.databaseSecret" -}}
+{{ ternary "kuberpa-postgresql" .Values.panel.database.existingSecret.name .Values.postgresql.enabled }}
+{{- end }}
+
+{{- define "kuberpa.databaseKey" -}}
+{{ ternary "url" .Values.panel.database.existingSecret.key .Values.postgresql.enabled }}
+{{- end }}
+
+{{/* Whether there is a ServiceMonitor. */}}
+{{- define "kuberpa.serviceMonitor" -}}
+{{- $asked := toString .Values.metrics.serviceMonitor.enabled -}}
+{{- if or (eq $asked "true") (and (eq $asked "auto") (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/ServiceMonitor")) }}yes{{ end -}}
+{{- end }}
+
+{{/* Where `helm test` works. */}}
+{{- define "kuberpa.testNamespace" -}}
+{{ .Values.test.namespace | default (first .Values.watchNamespaces) | default .Release.Namespace }}
+{{- end }}
+
 {{/* apiVersion of an admission policy kind as this server has it; empty: it has none. helm template, which asks no
      server, goes by the version given with --kube-version. (dict "root" $ "kind" "MutatingAdmissionPolicy" "since" "1.36") */}}
 {{- define "kuberpa.policyVersion" -}}
@@ -129,4 +154,19 @@ spec:
 {{/* CEL: the phases that an activity does not leave; as kuberpa.activity.FINAL_PHASES. */}}
 {{- define "kuberpa.finalPhases" -}}
 ['Succeeded', 'Failed', 'Stopped', 'Killed', 'Expired', 'Lost']
+{{- end }}
+
+{{/* What a drain must leave of a component: (dict "root" $ "component" … "values" …). */}}
+{{- define "kuberpa.disruptionBudget" }}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: kuberpa-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "kuberpa.labels" .root | nindent 4 }}
+    app.kubernetes.io/component: {{ .component }}
+spec:
+  minAvailable: {{ .values.podDisruptionBudget.minAvailable }}
+  selector:
+    matchLabels: {{- include "kuberpa.selector" . | nindent 6 }}
 {{- end }}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from kuberpa.names import (
 )
 from kuberpa.robot import RobotSpec
 from kuberpa.robot_orders import LIFECYCLE_FIELDS
+from kuberpa.runtime import DEFAULT_LINUX_IMAGE
 from kuberpa.workqueue import WorkQueueSpec
 
 CHART = Path(__file__).parents[3] / "helm/kuberpa"
@@ -27,13 +29,21 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
 
 def templates() -> str:
-    return "\n".join(path.read_text() for path in sorted((CHART / "templates").iterdir()))
+    return "\n".join(path.read_text() for path in sorted((CHART / "templates").glob("*.*")))
 
 
 def paths(values: dict[str, Any], prefix: str = "") -> set[str]:
     found = set()
     for name, value in values.items():
         found |= {f"{prefix}{name}"} | (paths(value, f"{prefix}{name}.") if isinstance(value, dict) else set())
+    return found
+
+
+def nodes(schema: dict[str, Any], prefix: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """Every setting of the schema with its path, from the outermost on."""
+    found = []
+    for name, child in schema.get("properties", {}).items():
+        found += [(f"{prefix}{name}", child), *nodes(child, f"{prefix}{name}.")]
     return found
 
 
@@ -46,6 +56,20 @@ def declared(schema: dict[str, Any], prefix: str = "") -> set[str]:
 
 def test_every_value_of_the_schema_stands_in_the_values_with_a_default() -> None:
     assert declared(SCHEMA) - {"global"} <= paths(VALUES)
+
+
+def test_the_schema_knows_every_value_and_says_what_each_is() -> None:
+    assert declared(SCHEMA) - {"global"} == {path for path in paths(VALUES) if path in declared(SCHEMA)}
+    free = ("labels", "annotations", "Annotations", "Labels", "nodeSelector", "resources", "affinity")
+    unknown = [path for path in paths(VALUES) - declared(SCHEMA) if not set(path.split(".")) & set(free)]
+    assert not unknown
+    assert not [path for path, node in nodes(SCHEMA) if not node.get("description", "").endswith(".")]
+
+
+def test_nothing_unknown_gets_past_the_schema() -> None:
+    assert not [
+        path for path, node in nodes(SCHEMA) if "properties" in node and node["additionalProperties"] is not False
+    ]
 
 
 def test_the_policies_know_the_final_phases_of_the_kernel() -> None:
@@ -96,3 +120,27 @@ def test_the_charts_have_one_version() -> None:
         )
     }
     assert len(versions) == 1
+
+
+def test_the_chart_names_the_images_that_it_brings() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    named = {image["image"] for image in yaml.safe_load(chart["annotations"]["artifacthub.io/images"])}
+    own = {f"{VALUES['image']['registry']}/kuberpa-{part}:{chart['appVersion']}" for part in ("operator", "panel")}
+    assert named == {*own, DEFAULT_LINUX_IMAGE, VALUES["postgresql"]["image"]}
+
+
+def test_the_definitions_chart_names_every_kind() -> None:
+    chart = yaml.safe_load((CHART.parent / "kuberpa-crds/Chart.yaml").read_text())
+    named = {(each["kind"], each["name"]) for each in yaml.safe_load(chart["annotations"]["artifacthub.io/crds"])}
+    bodies = [yaml.safe_load(path.read_text()) for path in (CHART.parents[1] / "crds").glob("*.yaml")]
+    assert named == {(body["spec"]["names"]["kind"], body["metadata"]["name"]) for body in bodies}
+
+
+def test_the_images_are_built_by_the_uv_of_the_lock() -> None:
+    lock = tomllib.loads((CHART.parents[1] / "uv.lock").read_text())
+    (version,) = (package["version"] for package in lock["package"] if package["name"] == "uv")
+    for name in ("Dockerfile", "Dockerfile.windows"):
+        text = (CHART.parents[1] / "images" / name).read_text()
+        assert re.findall(r"ARG UV_VERSION=(\S+)", text) == [version]
+        members = tomllib.loads((CHART.parents[1] / "pyproject.toml").read_text())["tool"]["uv"]["workspace"]["members"]
+        assert {f"COPY {member}/pyproject.toml {member}/" for member in members} <= set(text.splitlines())

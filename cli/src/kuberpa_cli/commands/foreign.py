@@ -1,24 +1,19 @@
 """`kuberpa up` into a cluster that kuberpa does not run itself: one made by kind, or the user's current context."""
 
-import base64
-import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from kuberpa_cli.commands.screen import BuildScreen
 from kuberpa_cli.embedded import binaries
 from kuberpa_cli.embedded.install import CHART, CRD_CHART, NAMESPACE, RELEASE, Charts
-from kuberpa_cli.embedded.kubectl import KubectlError, Tool
+from kuberpa_cli.embedded.kubectl import Tool
 from kuberpa_cli.embedded.paths import Paths
 from kuberpa_cli.errors import KuberpaError
 
 KIND_NAME = "kuberpa"
-DATABASE_SECRET = "kuberpa-database"  # noqa: S105 - a name
-POSTGRES_MANIFEST = Path(__file__).parent.parent / "embedded" / "manifests" / "kind-postgres.yaml"
 
 
 @dataclass(frozen=True)
@@ -42,8 +37,7 @@ async def install(target: Target, paths: Paths, console: Console) -> None:
     console.print(f"Installing kuberpa into {where}")
     settings: list[str] = [f"--values={path}" for path in target.values]
     if target.kind == "kind":
-        await _database(kubectl)
-        settings.insert(0, f"--set=panel.database.existingSecret.name={DATABASE_SECRET}")
+        settings.insert(0, "--set=postgresql.enabled=true")
     charts = Charts.find()
     place = (f"--namespace={NAMESPACE}", "--create-namespace", "--wait", *helm_flags)
     await helm("upgrade", CRD_CHART, charts / CRD_CHART, "--install", *place)
@@ -69,26 +63,6 @@ async def _kind(paths: Paths, console: Console) -> Path:
     with console.status("Creating the kind cluster kuberpa"):
         await kind("create", "cluster", "--name", KIND_NAME, "--kubeconfig", kubeconfig, "--wait", "180s")
     return kubeconfig
-
-
-async def _database(kubectl: Tool) -> None:
-    """A PostgreSQL for the kind cluster; its password is made once and lives in a Secret only."""
-    await kubectl.apply(f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n")
-    try:
-        await kubectl("get", "secret", DATABASE_SECRET, f"--namespace={NAMESPACE}")
-    except KubectlError:
-        password = secrets.token_urlsafe(24)
-        url = f"postgresql://kuberpa:{password}@kuberpa-postgres.{NAMESPACE}.svc:5432/kuberpa"
-        data = {"password": password, "url": url}
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": DATABASE_SECRET, "namespace": NAMESPACE},
-            "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
-        }
-        await kubectl("create", "-f", "-", stdin=yaml.safe_dump(secret))
-    await kubectl.apply(POSTGRES_MANIFEST.read_text())
-    await kubectl("rollout", "status", "statefulset/kuberpa-postgres", f"--namespace={NAMESPACE}", "--timeout=180s")
 
 
 def _tools(paths: Paths, kubeconfig: Path | None, console: Console) -> tuple[Tool, Tool]:
