@@ -1,5 +1,6 @@
 """Values that are wrong, that contradict each other, or that the cluster cannot serve: what helm says of each."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -125,6 +126,24 @@ def test_service_monitors_come_with_the_prometheus_operator_alone(helm: Helm) ->
     assert "ServiceMonitor" not in kinds(template(helm, DATABASE))
     assert "ServiceMonitor" in kinds(template(helm, DATABASE, flags=known))
     assert "ServiceMonitor" not in kinds(template(helm, DATABASE, "metrics.serviceMonitor.enabled=false", flags=known))
+
+
+def test_alerts_and_dashboards_are_what_files_of_the_chart_say(helm: Helm, tmp_path: Path) -> None:
+    copy = shutil.copytree(CHART, tmp_path / "kuberpa", ignore=shutil.ignore_patterns("monitoring"))
+    known = ("--api-versions=monitoring.coreos.com/v1/ServiceMonitor,monitoring.coreos.com/v1/PrometheusRule",)
+    assert not kinds(template(helm, DATABASE, flags=known, chart=copy)) & {"PrometheusRule", "ConfigMap"}
+    rules = {"groups": [{"name": "kuberpa", "rules": [{"alert": "Down", "expr": "up{job='a'} == 0", "for": "5m"}]}]}
+    dashboard = json.dumps({"title": "{{ robots }}", "panels": []}, indent=1)
+    for name, text in (("rules/fleet.yaml", yaml.safe_dump(rules)), ("dashboards/fleet.json", dashboard)):
+        path = copy / "monitoring" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    bodies = template(helm, DATABASE, flags=known, chart=copy)
+    assert find(bodies, "PrometheusRule", "kuberpa-fleet")["spec"] == rules
+    shown = find(bodies, "ConfigMap", "kuberpa-dashboard-fleet")
+    assert shown["data"] == {"fleet.json": dashboard}
+    assert shown["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert not kinds(template(helm, DATABASE, chart=copy)) & {"PrometheusRule", "ConfigMap"}
 
 
 def test_a_single_replica_has_no_budget_that_would_forbid_every_drain(helm: Helm) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -29,10 +30,12 @@ def sets(values: tuple[str, ...]) -> list[str]:
     return [word for value in values for word in ("--set", value)]
 
 
-def template(helm: Helm, *values: str, version: str = "v1.37.2", flags: tuple[str, ...] = ()) -> list[Body]:
+def template(
+    helm: Helm, *values: str, version: str = "v1.37.2", flags: tuple[str, ...] = (), chart: Path = CHART
+) -> list[Body]:
     """The objects that the chart renders with these values."""
     namespace = ("--namespace", "kuberpa-system", "--kube-version", version)
-    run = helm("template", "kuberpa", CHART, *namespace, *sets(values), *flags)
+    run = helm("template", "kuberpa", chart, *namespace, *sets(values), *flags)
     assert run.returncode == 0, run.stderr
     return [body for body in yaml.safe_load_all(run.stdout) if body]
 
