@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.cluster import Cluster
-from tests.support.resources import SHORTEST_ITEM, Body, create, created, manifest, merged, patch, read
+from tests.support.resources import SHORTEST, SHORTEST_ITEM, Body, create, created, manifest, merged, patch, read
 
 from kuberpa.cel import RULES
 from kuberpa.cel_patterns import PATTERNS
@@ -95,6 +95,16 @@ def of_hosts() -> tuple[Refusal, ...]:
             "must be a host, or host:port",
         ),
     )
+
+
+def giving(**spec: Any) -> Body:
+    """The spec of a RobotRoleBinding."""
+    return {**SHORTEST["RobotRoleBinding"], **spec}
+
+
+def to(**subject: str) -> Body:
+    """The same, for one subject."""
+    return giving(subjects=[subject])
 
 
 RDP_SESSION: Body = {"type": "RDP", "rdp": {"address": "vdi-7.example"}, "credentialsSecretRef": {"name": "vdi-7"}}
@@ -218,6 +228,31 @@ REFUSED: list[tuple[str, Body, str, str]] = [
         {"action": {"activity": None, "robotState": {"selector": {}, "state": "Running", "otherwise": "Stopped"}}},
         "spec.action.robotState.otherwise",
         "during and otherwise go together: both or neither",
+    ),
+    ("RobotRoleBinding", giving(role="Owner"), "spec.role", '"Viewer", "Operator", "Developer", "Admin"'),
+    ("RobotRoleBinding", giving(subjects=[]), "spec.subjects", "at least 1 items"),
+    ("RobotRoleBinding", giving(robots={}), "spec.robots", "exactly one of names and selector"),
+    ("RobotRoleBinding", giving(robots={"names": ["r"], "selector": {}}), "spec.robots", "exactly one of names"),
+    (
+        "RobotRoleBinding",
+        giving(robots={"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
+        "spec.robots.selector.matchExpressions[0].values",
+        "In and NotIn need at least one value",
+    ),
+    ("RobotRoleBinding", to(kind="User", name="system:admin"), "spec.subjects[0].name", "must not begin with system:"),
+    ("RobotRoleBinding", to(kind="Group", name="system:masters"), "spec.subjects[0].name", "must not begin with"),
+    ("RobotRoleBinding", to(kind="Group", name="system:authenticated"), "spec.subjects[0].name", "must not begin"),
+    (
+        "RobotRoleBinding",
+        to(kind="User", name="anna", namespace="prod"),
+        "spec.subjects[0].namespace",
+        "goes with the kind ServiceAccount only",
+    ),
+    (
+        "RobotRoleBinding",
+        to(kind="ServiceAccount", name="bot", namespace="No/"),
+        "spec.subjects[0].namespace",
+        "must be the name of a namespace",
     ),
     ("Calendar", {"holidays": {"country": "ru"}}, "spec.holidays.country", "must be the ISO 3166 code"),
     (
@@ -346,6 +381,7 @@ LONGEST = {
     "WorkQueue": QUEUE_NAME_MAX,
     "RobotHost": 52,
     "GSettings": 52,
+    "RobotRoleBinding": 52,
 }
 """Characters of the longest name of each kind that has others made of it."""
 

@@ -15,6 +15,7 @@ from tests.support.faults import Night, eventually, manifest, shell
 
 from kuberpa.definition_rights import DEFINITION_RIGHTS
 from kuberpa.names import firing_name
+from kuberpa.roles import Role, rules_on
 from kuberpa_cli.embedded.cluster import Layer
 
 NAMESPACE = "kuberpa-system"
@@ -73,6 +74,7 @@ def exercise(night: Night) -> None:
     a_firing_whose_name_is_taken(night)
     another_image(night, "other:2")
     a_host(night)
+    roles_of_people(night)
     through_the_panel(night)
     has_asked(night, "kuberpa-operator", Right("events.k8s.io", "events", "patch"))
     has_asked(night, "kuberpa-panel", Right("kuberpa.dev", "schedules/status", "patch"))
@@ -138,6 +140,28 @@ def a_host(night: Night) -> None:
     night.cluster.kubectl("delete", "robothost", "desk-7", "--wait=false")
     night.cluster.kubectl("delete", "robot", "clerk")
     eventually(lambda: not night.get("robothost", "desk-7"), "the host is gone")
+
+
+def roles_of_people(night: Night) -> None:
+    """A role on some robots, changed by hand, and on a whole namespace, which then goes."""
+    night.cluster.kubectl("create", "role", "kuberpa:taken", "--verb=get", "--resource=pods")
+    subjects = [{"kind": "User", "name": "anna"}]
+    some = {"role": "Admin", "subjects": subjects, "robots": {"names": ["worker"]}}
+    for name in ("some", "taken"):
+        night.apply(manifest("RobotRoleBinding", name, some))
+    can = ("auth", "can-i", "update", "robots/worker", "--as=anna")
+    eventually(lambda: night.cluster.try_kubectl(*can).stdout.strip() == "yes", "anna may change one robot")
+    assert night.cluster.try_kubectl("auth", "can-i", "update", "robots/other", "--as=anna").stdout.strip() == "no"
+    night.patch("role", "kuberpa:some", '{"rules":[]}')
+    eventually(lambda: night.get("role", "kuberpa:some")["rules"], "the Role is repaired")
+    eventually(lambda: night.get("robotrolebinding", "taken").get("status"), "it says that a name is taken")
+    night.patch("robotrolebinding", "some", '{"spec":{"robots":null,"role":"Viewer"}}')
+    eventually(
+        lambda: night.get("rolebinding", "kuberpa:some").get("roleRef", {}).get("kind") == "ClusterRole",
+        "the whole namespace",
+    )
+    night.cluster.kubectl("delete", "robotrolebinding", "some", "taken")
+    eventually(lambda: not night.get("rolebinding", "kuberpa:some"), "the rights are gone")
 
 
 def through_the_panel(night: Night) -> None:
@@ -344,8 +368,15 @@ VIRTUAL = {
     Right("kuberpa.dev", "robots", "update"),
     Right("kuberpa.dev", "workqueues/items", "create"),
     Right("kuberpa.dev", "workqueues/pause", "create"),
+    Right("rbac.authorization.k8s.io", "clusterroles", "bind"),
+    *(
+        Right("kuberpa.dev", resource, verb)
+        for rule in rules_on(Role.ADMIN, ["any"])
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ),
 }
-"""Asked about by the admission policies on behalf of the account, so never in the audit log."""
+"""Held in order to give it, or asked about by admission policies on behalf of the account: never in the audit log."""
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)

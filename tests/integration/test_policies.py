@@ -4,6 +4,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -41,6 +42,10 @@ class User:
     def flag(self) -> str:
         return f"--as={self.name}"
 
+    @property
+    def of(self) -> str:
+        return f"--user={self.name}"
+
 
 # May write activityitems and schedules, and has robots/run and robots/stop on `mine` only.
 LIMITED = User("limited")
@@ -52,6 +57,10 @@ ADMIN = User("admin")
 
 # May patch robots, and has no right to stop one.
 PATCHES = User("patches")
+
+
+# May write RobotRoleBindings, and give no role.
+GIVES = User("gives")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +80,8 @@ def policed(installed: Cluster) -> Cluster:
     installed.kubectl(*role, "patches", "--verb=get,patch", fleets)
     installed.kubectl(*role, "fleets", "--verb=create", "--resource=robotfleets.kuberpa.dev")
     installed.kubectl(*bind, "fleets", "--role=fleets", f"--user={PATCHES.name}")
+    installed.kubectl(*role, "gives", "--verb=create", "--resource=robotrolebindings.kuberpa.dev")
+    installed.kubectl(*bind, "gives", "--role=gives", GIVES.of)
     for user in (LIMITED, PATCHES):
         installed.kubectl(*bind, f"patches-{user.name}", "--role=patches", f"--user={user.name}")
     installed.kubectl(*bind, "operates", "--clusterrole=kuberpa-operate", f"--user={OPERATES.name}")
@@ -81,6 +92,7 @@ def policed(installed: Cluster) -> Cluster:
         (ADMIN, manifest("Robot", annotations={ON_BEHALF_OF: "x"}), ON_BEHALF_OF),
         (ADMIN, manifest("Robot", {"runtime": {"windowsPod": {"hostProcess": True}}}), "create on pods"),
         (PATCHES, manifest("RobotFleet"), "create on robots"),
+        (GIVES, manifest("RobotRoleBinding"), "verb bind"),
         (ADMIN, manifest("Robot", annotations={CREATED_BY: "x"}), "Warning"),
     )
     robot, pause = created(installed, manifest("Robot")), {"spec": {"desiredState": "Paused"}}
@@ -585,3 +597,70 @@ def test_a_broken_spec_is_explained_by_its_schema_not_by_a_policy(policed: Clust
     body = created(policed, manifest("Robot"), ADMIN.flag)
     run = patch(policed, body, {"spec": None}, ADMIN.flag)
     assert "spec: Required value" in run.stderr
+
+
+def can_i(cluster: Cluster, user: User, verb: str, what: str) -> bool:
+    return cluster.try_kubectl("auth", "can-i", verb, what, user.flag).stdout.strip() == "yes"
+
+
+class TestBind:
+    """Who may give roles by RobotRoleBindings: nobody more than they could by a RoleBinding."""
+
+    ANNA: ClassVar = [{"kind": "User", "name": "anna"}]
+
+    def to_self(self, user: User, role: str) -> Body:
+        return manifest("RobotRoleBinding", {"role": role, "subjects": [{"kind": "User", "name": user.name}]})
+
+    @pytest.mark.parametrize("role", ["Viewer", "Operator", "Developer", "Admin"])
+    def test_an_operator_gives_no_role_at_all(self, policed: Cluster, role: str) -> None:
+        run = create(policed, self.to_self(OPERATES, role), OPERATES.flag)
+        assert 'cannot create resource "robotrolebindings"' in run.stderr
+
+    @pytest.mark.parametrize("role", ["Viewer", "Operator", "Developer", "Admin"])
+    def test_an_admin_gives_every_role(self, policed: Cluster, role: str) -> None:
+        created(policed, self.to_self(ADMIN, role), ADMIN.flag)
+
+    def test_who_may_write_bindings_but_gives_no_roles_is_refused(self, policed: Cluster) -> None:
+        giver = self.giver(policed)
+        run = create(policed, self.to_self(giver, "Viewer"), giver.flag)
+        assert "spec.role: user" in run.stderr
+        assert "may not give the role Viewer in namespace default: that needs the verb bind" in run.stderr
+
+    def test_who_may_give_one_role_gives_that_one_and_cannot_raise_it(self, policed: Cluster) -> None:
+        giver = self.giver(policed, "kuberpa-viewer")
+        binding = created(policed, self.to_self(giver, "Viewer"), giver.flag)
+        refused = [
+            create(policed, self.to_self(giver, "Admin"), giver.flag),
+            patch(policed, binding, {"spec": {"role": "Admin"}}, giver.flag),
+        ]
+        for run in refused:
+            assert "may not give the role Admin" in run.stderr
+        elsewhere = self.to_self(giver, "Viewer")
+        elsewhere["metadata"]["namespace"] = "kuberpa-system"
+        assert "cannot create" in create(policed, elsewhere, giver.flag).stderr
+
+    def test_nobody_adds_themselves_to_what_they_could_not_give(self, policed: Cluster) -> None:
+        giver = self.giver(policed, "kuberpa-viewer")
+        admins = created(policed, manifest("RobotRoleBinding", {"role": "Admin", "subjects": self.ANNA}))
+        more = {"spec": {"subjects": [*self.ANNA, {"kind": "User", "name": giver.name}]}}
+        wider = {"spec": {"robots": {"selector": {}}}}
+        for change in (more, wider):
+            assert "may not give the role Admin" in patch(policed, admins, change, giver.flag).stderr
+        label = {"metadata": {"labels": {"seen": "yes"}}}
+        assert patch(policed, admins, label, giver.flag).returncode == 0
+
+    def giver(self, cluster: Cluster, *roles: str) -> User:
+        """Somebody who may write RobotRoleBindings, and bind these ClusterRoles."""
+        user = User(unique("giver"))
+        verbs = "--verb=get,create,patch,update,delete"
+        cluster.kubectl("create", "role", user.name, verbs, "--resource=robotrolebindings.kuberpa.dev")
+        cluster.kubectl("create", "rolebinding", user.name, f"--role={user.name}", user.of)
+        for role in roles:
+            name, what = f"{user.name}-{role}", "--resource=clusterroles.rbac.authorization.k8s.io"
+            cluster.kubectl("create", "role", name, "--verb=bind", what, f"--resource-name={role}")
+            cluster.kubectl("create", "rolebinding", name, f"--role={name}", user.of)
+            may_bind = partial(can_i, cluster, user, "bind", f"clusterroles/{role}")
+            eventually(may_bind, f"{user.name} may give {role}")
+        may_write = partial(can_i, cluster, user, "create", "robotrolebindings.kuberpa.dev")
+        eventually(may_write, f"{user.name} may write bindings")
+        return user

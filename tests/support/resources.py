@@ -26,6 +26,7 @@ SHORTEST: dict[str, Body] = {
     },
     "RobotHost": {"address": "desk-7.corp.example", "winrm": {"credentialsSecretRef": {"name": "desk-7"}}},
     "GSettings": {},
+    "RobotRoleBinding": {"role": "Viewer", "subjects": [{"kind": "User", "name": "anna"}]},
 }
 PLURALS = {
     "Robot": "robots",
@@ -36,6 +37,7 @@ PLURALS = {
     "WorkQueue": "workqueues",
     "RobotHost": "robothosts",
     "GSettings": "gsettings",
+    "RobotRoleBinding": "robotrolebindings",
 }
 
 

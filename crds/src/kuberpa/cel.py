@@ -395,6 +395,27 @@ RULES["Calendar"] = {
     ),
 }
 
+RULES["RobotRoleBinding"] = {
+    "": (name_at_most(ROBOT_NAME_MAX),),
+    "spec.robots": (exactly_one_of("names", "selector", example="selector: {matchLabels: {team: invoices}}"),),
+    "spec.robots.selector.matchExpressions[]": (_REQUIREMENT,),
+    "spec.subjects[]": (
+        Rule(
+            rule="self.kind == 'ServiceAccount' || !has(self.namespace) || self.namespace == ''",
+            message="goes with the kind ServiceAccount only: users and groups belong to no namespace",
+            field="namespace",
+        ),
+        Rule(
+            rule="self.kind == 'ServiceAccount' || !self.name.startsWith('system:') || "
+            "(self.kind == 'Group' && self.name.startsWith('system:serviceaccounts:'))",
+            message="must not begin with system:, which are Kubernetes' own users and groups, but for "
+            "system:serviceaccounts:NAMESPACE; for one account use the kind ServiceAccount",
+            field="name",
+            forbids=True,
+        ),
+    ),
+}
+
 RULES["GSettings"] = {
     "": (
         name_at_most(ROBOT_NAME_MAX),

@@ -52,6 +52,10 @@ PATTERNS: Final = dict(
         _pattern(
             SPAN_PATTERN, "must be a span of time: weeks, days, hours, minutes, seconds, for example 15m or 1h30m"
         ),
+        _pattern(
+            r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+            "must be the name of a namespace: lower-case letters, digits and dashes, first and last a letter or digit",
+        ),
         _pattern(r"^([A-Z]{2,3})?$", "must be the ISO 3166 code of a country, for example RU"),
         _pattern(r"^[A-Za-z0-9]*$", "must be the code of a part of the country, for example BY"),
         _pattern(

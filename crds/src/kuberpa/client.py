@@ -119,6 +119,7 @@ CALENDARS: Final = Resource("calendars", "Calendar")
 ROBOT_FLEETS: Final = Resource("robotfleets", "RobotFleet")
 GSETTINGS: Final = Resource("gsettings", "GSettings")
 ROBOT_HOSTS: Final = Resource("robothosts", "RobotHost")
+ROBOT_ROLE_BINDINGS: Final = Resource("robotrolebindings", "RobotRoleBinding")
 PODS: Final = Resource("pods", "Pod", "", "v1")
 SERVICE_ACCOUNTS: Final = Resource("serviceaccounts", "ServiceAccount", "", "v1")
 DISRUPTION_BUDGETS: Final = Resource("poddisruptionbudgets", "PodDisruptionBudget", "policy", "v1")
@@ -127,6 +128,12 @@ NAMESPACES: Final = Resource("namespaces", "Namespace", "", "v1", namespaced=Fal
 NODES: Final = Resource("nodes", "Node", "", "v1", namespaced=False)
 EVENTS: Final = Resource("events", "Event", "events.k8s.io", "v1")
 LEASES: Final = Resource("leases", "Lease", "coordination.k8s.io", "v1")
+ROLES: Final = Resource("roles", "Role", "rbac.authorization.k8s.io", "v1")
+ROLE_BINDINGS: Final = Resource("rolebindings", "RoleBinding", "rbac.authorization.k8s.io", "v1")
+CLUSTER_ROLES: Final = Resource("clusterroles", "ClusterRole", "rbac.authorization.k8s.io", "v1", namespaced=False)
+CLUSTER_ROLE_BINDINGS: Final = Resource(
+    "clusterrolebindings", "ClusterRoleBinding", "rbac.authorization.k8s.io", "v1", namespaced=False
+)
 TOKEN_REVIEWS: Final = Resource("tokenreviews", "TokenReview", "authentication.k8s.io", "v1", namespaced=False)
 SUBJECT_ACCESS_REVIEWS: Final = Resource(
     "subjectaccessreviews", "SubjectAccessReview", "authorization.k8s.io", "v1", namespaced=False

@@ -1,7 +1,8 @@
-"""Writes the CustomResourceDefinitions from the models: `python -m kuberpa.generate [--check]`.
+"""Writes the CustomResourceDefinitions, and the roles of people: `python -m kuberpa.generate [--check]`.
 
 Output: crds/<plural>.yaml for `kubectl apply -f crds/`, and the same with Helm's keep annotation in
-helm/kuberpa-crds/templates/. `--check` writes nothing and exits with 1 when a file differs.
+helm/kuberpa-crds/templates/; user-roles.yaml and _given.tpl in helm/kuberpa/templates/. `--check` writes nothing and
+exits with 1 when a file differs.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from kuberpa.cel_patterns import PATTERNS
 from kuberpa.kinds import KINDS, Kind
 from kuberpa.model import Model
 from kuberpa.names import GROUP, VERSION
+from kuberpa.role_manifests import given_templates, role_templates
 from kuberpa.schema import Schema, at, structural, walk
 
 ROOT: Final = Path(__file__).resolve().parents[3]
@@ -49,6 +51,8 @@ def files(root: Path) -> dict[Path, str]:
     for kind in KINDS:
         written[root / "crds" / f"{kind.plural}.yaml"] = dump(definition(kind))
         written[root / "helm/kuberpa-crds/templates" / f"{kind.plural}.yaml"] = dump(definition(kind, KEEP))
+    written[root / "helm/kuberpa/templates/user-roles.yaml"] = role_templates()
+    written[root / "helm/kuberpa/templates/_given.tpl"] = given_templates()
     return written
 
 

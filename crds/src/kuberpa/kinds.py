@@ -10,6 +10,7 @@ from kuberpa.gsettings import GSettings
 from kuberpa.host import RobotHost
 from kuberpa.model import Model
 from kuberpa.robot import Robot
+from kuberpa.rolebinding import RobotRoleBinding
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
 
@@ -187,6 +188,21 @@ KINDS: Final = (
             Column("Country", ".spec.holidays.country", "Country whose holidays count.", wide=True),
             Column("Extends", ".spec.extends", "Calendar that it starts from.", wide=True),
             Column("Message", '.status.conditions[?(@.type=="Ready")].message', "What is wrong with it.", wide=True),
+        ),
+    ),
+    Kind(
+        model=RobotRoleBinding,
+        plural="robotrolebindings",
+        short_name="rrb",
+        columns=(
+            Column("Role", ".spec.role", "What is given."),
+            Column("Subjects", ".status.subjects", "To whom."),
+            Column("Scope", ".status.scope", "On what."),
+            Column("Robots", ".status.robots", "How many robots it is about.", "integer"),
+            Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether it is in effect."),
+            _AGE,
+            Column("Given by", r".metadata.annotations.kuberpa\.dev/created-by", "User who created it.", wide=True),
+            Column("Message", '.status.conditions[?(@.type=="Ready")].message', "Why it is or is not.", wide=True),
         ),
     ),
     Kind(

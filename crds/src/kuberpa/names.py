@@ -24,6 +24,8 @@ LABEL_PROGRAM: Final = f"{GROUP}/program"
 """On the ActivityItems of a Robot's program: the Robot's name."""
 LABEL_FLEET: Final = f"{GROUP}/fleet"
 """On the Robots that a RobotFleet made: its name."""
+LABEL_ROLE_BINDING: Final = f"{GROUP}/robot-role-binding"
+"""On Roles and RoleBindings that the operator makes of a RobotRoleBinding: its name."""
 LABEL_COMPONENT: Final = f"{GROUP}/component"
 """On Leases and workloads of kuberpa itself: operator or panel."""
 
@@ -81,6 +83,11 @@ def budget_name(robot: str) -> str:
 def service_account_name(robot: str) -> str:
     """ServiceAccount under which the Robot's pod runs."""
     return f"robot-{robot}"
+
+
+def native_name(binding: str) -> str:
+    """Role and RoleBinding that a RobotRoleBinding is made into."""
+    return f"kuberpa:{binding}"
 
 
 def firing_name(schedule: str, uid: str, cause: str, at: datetime) -> str:

@@ -157,6 +157,11 @@ class Reason(StrEnum):
     # Calendars
     CALENDAR_VALID = "CalendarValid"
 
+    # Role bindings
+    IN_EFFECT = "InEffect"
+    NO_ROBOTS = "NoRobots"
+    GRANT_REFUSED = "GrantRefused"
+
     # Work queues
     ACCEPTING = "Accepting"
     UNKNOWN_QUEUE = "UnknownQueue"

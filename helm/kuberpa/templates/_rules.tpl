@@ -2,7 +2,7 @@
 
 {{- define "kuberpa.operatorRules" -}}
 - apiGroups: [kuberpa.dev]
-  resources: [robotfleets, schedules, workqueues, calendars]
+  resources: [robotfleets, schedules, workqueues, calendars, robotrolebindings]
   verbs: [list, watch]
 - apiGroups: [kuberpa.dev]  # patch: the finalizer that keeps a host while a robot works on it
   resources: [robothosts]
@@ -14,7 +14,7 @@
   resources: [activityitems]
   verbs: [list, watch, create, patch, delete]
 - apiGroups: [kuberpa.dev]
-  resources: [robots/status, activityitems/status, schedules/status, workqueues/status, calendars/status, robotfleets/status, robothosts/status]
+  resources: [robots/status, activityitems/status, schedules/status, workqueues/status, calendars/status, robotfleets/status, robothosts/status, robotrolebindings/status]
   verbs: [patch]
 - apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs and stops for the users of Schedules
   resources: [robots/run, robots/stop, robots/control, robots/session, robots/host]
@@ -31,6 +31,11 @@
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+- apiGroups: [rbac.authorization.k8s.io]  # what RobotRoleBindings are made into
+  resources: [roles, rolebindings]
+  verbs: [get, list, watch, create, patch, delete]
+{{ include "kuberpa.bindRules" . }}
+{{ include "kuberpa.givenRules" . }}
 {{- end }}
 
 {{- define "kuberpa.operatorLeaseRules" -}}

@@ -11,6 +11,7 @@ from kuberpa.calendar import Calendar
 from kuberpa.fleet import RobotFleet
 from kuberpa.host import RobotHost
 from kuberpa.robot import Robot, RobotPhase
+from kuberpa.rolebinding import RobotRoleBinding
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
 from kuberpa_operator.adapters.clock import Clock
@@ -22,7 +23,9 @@ from kuberpa_operator.core import (
     firing,
     fleet_snapshot,
     host,
+    native,
     robot_snapshot,
+    rolebinding,
     slots,
     trigger,
     workqueue,
@@ -63,6 +66,8 @@ class Gatherer:
     _templates: dict[str, tuple[tuple[object, ...], Body | None]] = field(default_factory=dict)
     _promised: dict[str, frozenset[str]] = field(default_factory=dict)
     """By the RobotHost's UID: UIDs of the Robots that hold its slots."""
+    _meant: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By the RobotRoleBinding's UID: names of the Robots that it was about when it was last decided on."""
 
     def __post_init__(self) -> None:
         self.plans = Plans(self.world)
@@ -206,6 +211,37 @@ class Gatherer:
             reports=tuple(sorted(reports, key=lambda pair: pair[0])),
         )
 
+    def role_binding(self, binding: RobotRoleBinding) -> rolebinding.Snapshot:
+        """All that matters to a RobotRoleBinding now."""
+        meta, choice = binding.metadata, binding.spec.robots
+        here = (each.metadata for _, each in self.world.robots if each.metadata.namespace == meta.namespace)
+        meant = frozenset(each.name for each in here if choice is not None and choice.includes(each.name, each.labels))
+        self._meant[meta.uid] = meant
+        key = (meta.namespace, names.native_name(meta.name))
+        return rolebinding.Snapshot(
+            binding=binding,
+            now=self.clock.now(),
+            robots=tuple(sorted(meant)),
+            role=self.world.native_roles.named(key),
+            native=self.world.native_bindings.named(key),
+            setback=self.setbacks.get(meta.uid),
+        )
+
+    def meaning_another(self, robot_: Robot, *, gone: bool = False) -> list[str]:
+        """UIDs of RobotRoleBindings that are about a robot and were not, or the other way round."""
+        meta = robot_.metadata
+        return [
+            uid
+            for uid, each in self.world.role_bindings
+            if each.metadata.namespace == meta.namespace
+            and (choice := each.spec.robots) is not None
+            and (meta.name in self._meant.get(uid, ())) is not (not gone and choice.includes(meta.name, meta.labels))
+        ]
+
+    def native(self, kind: native.NativeKind, each: native.Native) -> native.Snapshot:
+        """All that matters to a Role or RoleBinding by itself."""
+        return native.Snapshot(kind, each, owned=each.metadata.owner_uid in self.world.role_bindings)
+
     def on_host(self, key: Key) -> list[Robot]:
         """The Robots whose runtime names a host."""
         return [
@@ -285,6 +321,7 @@ class Gatherer:
             self._quiet_since,
             self._templates,
             self._promised,
+            self._meant,
         )
         for memory in memories:
             memory.pop(uid, None)

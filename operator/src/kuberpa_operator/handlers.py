@@ -10,7 +10,8 @@ from typing import Any, Final
 import kopf
 from kubernetes.aio.client import Configuration
 
-from kuberpa.names import GROUP, LABEL_ROBOT, VERSION
+from kuberpa.names import GROUP, LABEL_ROBOT, LABEL_ROLE_BINDING, VERSION
+from kuberpa.roles import RBAC_GROUP
 
 WATCH_SECONDS: Final = 240
 """A watch is ended by the server after this, and by this side a little later, should the server have gone silent."""
@@ -26,6 +27,7 @@ KINDS: Final = {
     "workqueues": "WorkQueue",
     "robotfleets": "RobotFleet",
     "robothosts": "RobotHost",
+    "robotrolebindings": "RobotRoleBinding",
 }
 
 
@@ -40,6 +42,8 @@ def registry(sink: Sink, calm: Callable[[], Awaitable[None]], configure: Callabl
     for plural, kind in KINDS.items():
         _watch(handlers, sink, calm if kind == "ActivityItem" else None, kind, GROUP, VERSION, plural)
     _watch(handlers, sink, None, "Pod", "", "v1", "pods", labels={LABEL_ROBOT: kopf.PRESENT})
+    for plural, kind in (("roles", "Role"), ("rolebindings", "RoleBinding")):
+        _watch(handlers, sink, None, kind, RBAC_GROUP, "v1", plural, labels={LABEL_ROLE_BINDING: kopf.PRESENT})
 
     @kopf.on.startup(registry=handlers)
     def _(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -96,6 +100,8 @@ def tune(settings: kopf.OperatorSettings) -> None:
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = 500
     settings.watching.label_selectors["pods"] = LABEL_ROBOT
+    settings.watching.label_selectors["roles"] = LABEL_ROLE_BINDING
+    settings.watching.label_selectors["rolebindings"] = LABEL_ROLE_BINDING
     settings.networking.request_timeout = 30
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from kuberpa import names
 from kuberpa.client import (
@@ -11,6 +11,8 @@ from kuberpa.client import (
     PODS,
     ROBOT_HOSTS,
     ROBOTS,
+    ROLE_BINDINGS,
+    ROLES,
     SERVICE_ACCOUNTS,
     ConflictError,
     ForbiddenError,
@@ -27,15 +29,18 @@ from kuberpa_operator.core.effects import (
     AddActivity,
     Announce,
     CreateItem,
+    CreateNative,
     CreatePod,
     CreateRobot,
     DeleteItem,
+    DeleteNative,
     DeletePod,
     DeleteRobot,
     Effect,
     Fire,
     OrderRobot,
     PatchHost,
+    PatchNative,
     PatchRobot,
     ProtectPod,
     StopItem,
@@ -45,6 +50,7 @@ from kuberpa_operator.core.effects import (
 log = logging.getLogger(__name__)
 Change = tuple[str, Body]
 """Kind and body of an object as the API server answered."""
+NATIVES: Final = {"Role": ROLES, "RoleBinding": ROLE_BINDINGS}
 
 
 class NameTakenError(Exception):
@@ -102,6 +108,16 @@ class Performer:
                 return ("RobotHost", await self.api.merge(ROBOT_HOSTS, effect.namespace, effect.name, effect.patch))
             case OrderRobot():
                 return await self._order_robot(effect)
+            case CreateNative():
+                native = NATIVES[effect.kind]
+                body = await self._create_owned(native, effect.namespace, effect.body, effect.owner_uid)
+                return (effect.kind, body)
+            case PatchNative():
+                body = await self.api.merge(NATIVES[effect.kind], effect.namespace, effect.name, effect.patch)
+                return (effect.kind, body)
+            case DeleteNative():
+                await self._delete(NATIVES[effect.kind], effect.namespace, effect.name, effect.uid)
+                return None
             case Announce():
                 await self.recorder.record(subject, effect)
                 return None

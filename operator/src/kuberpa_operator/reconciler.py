@@ -5,6 +5,8 @@ itself. After any failure the object is read again before the next decision abou
 have arrived all the same.
 """
 
+# length: the loop, and everything that may become of a decision
+
 import asyncio
 import logging
 from collections.abc import Coroutine
@@ -22,9 +24,21 @@ from kuberpa_operator.adapters.api import Api
 from kuberpa_operator.adapters.cluster import NotLeadingError
 from kuberpa_operator.adapters.events import Subject
 from kuberpa_operator.adapters.metrics import Metrics
-from kuberpa_operator.core import activity, calendar, fleet, host, robot, robot_rules, schedule, workqueue
+from kuberpa_operator.core import (
+    activity,
+    calendar,
+    fleet,
+    host,
+    native,
+    robot,
+    robot_rules,
+    rolebinding,
+    schedule,
+    workqueue,
+)
 from kuberpa_operator.core.effects import (
     AddActivity,
+    CreateNative,
     CreatePod,
     CreateRobot,
     Decision,
@@ -33,6 +47,7 @@ from kuberpa_operator.core.effects import (
     Fire,
     Kind,
     OrderRobot,
+    PatchNative,
     PatchRobot,
     rule_name,
 )
@@ -180,6 +195,10 @@ class Reconciler:
                 return fleet.decide(self.router.gatherer.fleet(subject))
             case "RobotHost":
                 return host.decide(self.router.gatherer.host(subject))
+            case "RobotRoleBinding":
+                return rolebinding.decide(self.router.gatherer.role_binding(subject))
+            case "Role" | "RoleBinding":
+                return native.decide(self.router.gatherer.native(kind, subject))
 
     async def _act(self, key: WorkKey, subject: Any, decision: Decision) -> None:
         kind, uid = key
@@ -193,7 +212,7 @@ class Reconciler:
             await self._give_way()
         else:
             await self._perform_all(decision.effects, about)
-        if kind == "RobotFleet" and decision.effects:
+        if decision.effects and (kind == "RobotFleet" or decision.rule == GIVEN):
             self.router.gatherer.setbacks.pop(uid, None)
         if decision.rule == REPLACED_AFTER_END:
             self._set_back(uid, decision.reason, decision.message)
@@ -266,6 +285,9 @@ class Reconciler:
                 self.router.gatherer.refusals.setdefault(uid, {})[effect.instant] = str(error)
             case CreateRobot() | PatchRobot():
                 self._set_back(uid, Reason.MEMBER_REFUSED, str(error))
+            case CreateNative() | PatchNative():
+                taken = isinstance(error, NameTakenError)
+                self._set_back(uid, Reason.NAME_TAKEN if taken else Reason.GRANT_REFUSED, str(error))
             case AddActivity():
                 self._refuse_trigger(uid, str(error))
             case _:
@@ -366,6 +388,7 @@ FIRING: Final = frozenset({*map(rule_name, schedule.FIRING), rule_name(workqueue
 """Rules that create items."""
 REFUSED: Final = timedelta(seconds=60)
 """How long a trigger whose ActivityItem was refused for good makes no other."""
+GIVEN: Final = rule_name(rolebinding.give)
 REPLACED_AFTER_END: Final = rule_name(robot_rules.replace_ended)
 FAILPOINTS: Final[dict[tuple[str, str], tuple[Failpoint | None, Failpoint | None]]] = {
     ("ActivityItem", "assign"): (Failpoint.ASSIGN_BEFORE, Failpoint.ASSIGN_AFTER),

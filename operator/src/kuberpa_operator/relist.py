@@ -13,7 +13,10 @@ from kuberpa.client import (
     PODS,
     ROBOT_FLEETS,
     ROBOT_HOSTS,
+    ROBOT_ROLE_BINDINGS,
     ROBOTS,
+    ROLE_BINDINGS,
+    ROLES,
     SCHEDULES,
     WORK_QUEUES,
     ApiError,
@@ -21,7 +24,7 @@ from kuberpa.client import (
     Resource,
 )
 from kuberpa.gsettings import Settings
-from kuberpa.names import LABEL_ROBOT
+from kuberpa.names import LABEL_ROBOT, LABEL_ROLE_BINDING
 from kuberpa_operator.adapters.api import Api
 from kuberpa_operator.adapters.metrics import Metrics
 from kuberpa_operator.adapters.panels import SELECTOR, PanelBook
@@ -42,6 +45,9 @@ KINDS: Final[dict[str, tuple[Resource, dict[str, str]]]] = {
     "WorkQueue": (WORK_QUEUES, {}),
     "RobotFleet": (ROBOT_FLEETS, {}),
     "RobotHost": (ROBOT_HOSTS, {}),
+    "RobotRoleBinding": (ROBOT_ROLE_BINDINGS, {}),
+    "Role": (ROLES, {"labelSelector": LABEL_ROLE_BINDING}),
+    "RoleBinding": (ROLE_BINDINGS, {"labelSelector": LABEL_ROLE_BINDING}),
 }
 NOTHING: Final = {"fieldSelector": "metadata.name=-"}
 """Of a list: no object has that name, so the answer says no more than that the kind is served."""

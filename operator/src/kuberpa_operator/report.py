@@ -8,7 +8,10 @@ from kuberpa.client import (
     CALENDARS,
     ROBOT_FLEETS,
     ROBOT_HOSTS,
+    ROBOT_ROLE_BINDINGS,
     ROBOTS,
+    ROLE_BINDINGS,
+    ROLES,
     SCHEDULES,
     WORK_QUEUES,
     Resource,
@@ -25,6 +28,9 @@ RESOURCES: Final[dict[Kind, Resource]] = {
     "Calendar": CALENDARS,
     "RobotFleet": ROBOT_FLEETS,
     "RobotHost": ROBOT_HOSTS,
+    "RobotRoleBinding": ROBOT_ROLE_BINDINGS,
+    "Role": ROLES,
+    "RoleBinding": ROLE_BINDINGS,
 }
 UNFENCED: Final = frozenset({"Robot", "WorkQueue"})
 """The panel writes status of the same object all the time, and never a field of the operator's."""

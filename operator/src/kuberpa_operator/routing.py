@@ -1,5 +1,7 @@
 """What a change means: for the caches, for the dispatcher, and whom else it concerns."""
 
+# length: what a change of one kind means for others is best read in one place
+
 import asyncio
 import logging
 from collections.abc import Iterable
@@ -10,13 +12,18 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from kuberpa.activity import ON_ROBOT_PHASES, ActivityItem, ActivityPhase
+from kuberpa.calendar import Calendar
 from kuberpa.gsettings import Settings
 from kuberpa.host import RobotHost
+from kuberpa.names import native_name
 from kuberpa.robot import Robot
+from kuberpa.workqueue import WorkQueue as WorkQueueObject
 from kuberpa_operator.adapters.api import Body
 from kuberpa_operator.core import activity, robot
 from kuberpa_operator.core.effects import Kind
 from kuberpa_operator.core.fleet_snapshot import controller_of
+from kuberpa_operator.core.native import Native
+from kuberpa_operator.core.pod import Pod
 from kuberpa_operator.core.program import is_program
 from kuberpa_operator.gather import Gatherer, robot_key
 from kuberpa_operator.queue import WorkQueue
@@ -26,6 +33,8 @@ CHILDREN_SETTLE: Final = timedelta(seconds=1)
 """A Schedule's list of active items may lag behind by this much."""
 MEMBERS_SETTLE: Final = timedelta(seconds=0.3)
 """A RobotFleet looks at what its members do at most this often."""
+LABELS_SETTLE: Final = timedelta(seconds=0.3)
+"""A RobotRoleBinding follows the robots at most this often: many may come or change at once."""
 BREATH: Final = 100
 """Objects routed before others may run."""
 DECIDED: Final[tuple[Kind, ...]] = (
@@ -36,6 +45,9 @@ DECIDED: Final[tuple[Kind, ...]] = (
     "WorkQueue",
     "RobotFleet",
     "RobotHost",
+    "RobotRoleBinding",
+    "Role",
+    "RoleBinding",
 )
 WorkKey = tuple[Kind, str]
 """Kind and UID."""
@@ -96,8 +108,11 @@ class Router:
                 self._robot_gone((removed.metadata.namespace, removed.metadata.name))
                 self._touch_fleets(removed)
                 self._touch_host(removed)
+                self._touch_role_bindings(removed, gone=True)
             case "RobotHost":
                 self._host_changed(removed)
+            case "RobotRoleBinding" | "Role" | "RoleBinding":
+                self._rights_gone(removed)
             case "Calendar":
                 self._calendars_changed(removed.metadata.namespace)
             case "ActivityItem":
@@ -123,6 +138,9 @@ class Router:
             "Calendar": world.calendars,
             "RobotFleet": world.fleets,
             "RobotHost": world.hosts,
+            "RobotRoleBinding": world.role_bindings,
+            "Role": world.native_roles,
+            "RoleBinding": world.native_bindings,
             "Pod": world.pods,
         }
         return stores[kind]
@@ -148,34 +166,36 @@ class Router:
         self.tick()
 
     def _route(self, kind: str, uid: str) -> None:
-        world = self.gatherer.world
-        if kind == "Pod":
-            if (pod := world.pods.get(uid)) is not None:
+        if kind != "Pod":
+            self.queue.add((kind, uid))  # type: ignore[arg-type]
+        match self.store(kind).get(uid):
+            case Pod() as pod:
                 self._pod_changed(pod.namespace, pod.robot)
-            return
-        self.queue.add((kind, uid))  # type: ignore[arg-type]
-        if kind == "Robot" and (robot_ := world.robots.get(uid)) is not None:
-            self.reseat(robot_)
-            self._touch_fleets(robot_)
-            self._touch_host(robot_)
-        if kind == "RobotHost" and (host := world.hosts.get(uid)) is not None:
-            self._host_changed(host)
-        if kind == "WorkQueue" and (queue := world.queues.get(uid)) is not None:
-            self._touch_fleets_of(queue.metadata.namespace, queue.metadata.name)
+            case Robot() as robot_:
+                self.reseat(robot_)
+                self._touch_fleets(robot_)
+                self._touch_host(robot_)
+                self._touch_role_bindings(robot_)
+            case RobotHost() as host:
+                self._host_changed(host)
+            case WorkQueueObject() as queue:
+                self._queue_changed(queue)
+            case Calendar() as calendar:
+                self._calendars_changed(calendar.metadata.namespace)
+            case ActivityItem() as item:
+                self.route_item(item)
+                self._touch_parent(item)
+            case Native() as native if native.metadata.owner_uid:
+                self.queue.add(("RobotRoleBinding", native.metadata.owner_uid))
         if kind in PARENTS:
             # what it has recorded now may be deleted now
-            self._patiently({child.metadata.uid for child in world.children_of(uid) if child.status.is_final})
-        if (
-            kind == "WorkQueue"
-            and (queue := world.queues.get(uid)) is not None
-            and not queue.status.observed_generation
-        ):
+            children = self.gatherer.world.children_of(uid)
+            self._patiently({child.metadata.uid for child in children if child.status.is_final})
+
+    def _queue_changed(self, queue: WorkQueueObject) -> None:
+        self._touch_fleets_of(queue.metadata.namespace, queue.metadata.name)
+        if not queue.status.observed_generation:
             self._touch_queues(queue.metadata.namespace)
-        if kind == "Calendar" and (calendar := world.calendars.get(uid)) is not None:
-            self._calendars_changed(calendar.metadata.namespace)
-        if kind == "ActivityItem" and (item := world.items.get(uid)) is not None:
-            self.route_item(item)
-            self._touch_parent(item)
 
     def route_item(self, item: ActivityItem) -> None:
         """Tell the dispatcher where an item is, or that it may be assigned."""
@@ -296,6 +316,23 @@ class Router:
             free = not owner and each.metadata.namespace == meta.namespace and each.spec.selector.matches(meta.labels)
             if uid == owner or free:
                 self.queue.wake_by(("RobotFleet", uid), self.gatherer.clock.now() + MEMBERS_SETTLE)
+
+    def _touch_role_bindings(self, robot_: Robot, *, gone: bool = False) -> None:
+        for uid in self.gatherer.meaning_another(robot_, gone=gone):
+            self.queue.wake_by(("RobotRoleBinding", uid), self.gatherer.clock.now() + LABELS_SETTLE)
+
+    def _rights_gone(self, removed: Any) -> None:
+        """What was made of a binding goes too; what was deleted behind its back is made again."""
+        key = (removed.metadata.namespace, removed.metadata.name)
+        if isinstance(removed, Native):
+            binding = self.gatherer.world.role_bindings.named((key[0], removed.metadata.binding))
+            if binding is not None:
+                self.queue.add(("RobotRoleBinding", binding.metadata.uid))
+            return
+        for kind in ("Role", "RoleBinding"):
+            native = self.store(kind).named((key[0], native_name(key[1])))
+            if native is not None:
+                self.queue.add((kind, native.metadata.uid))
 
     def _pod_left_host(self, key: tuple[str, str]) -> None:
         """It may have held a slot, for a Robot that is gone."""

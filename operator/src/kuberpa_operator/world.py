@@ -15,8 +15,10 @@ from kuberpa.calendar import Calendar
 from kuberpa.fleet import RobotFleet
 from kuberpa.host import RobotHost
 from kuberpa.robot import Robot
+from kuberpa.rolebinding import RobotRoleBinding
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue, WorkQueueSpec
+from kuberpa_operator.core.native import Native, read_native
 from kuberpa_operator.core.pod import Pod, read_pod
 
 T = TypeVar("T")
@@ -103,6 +105,9 @@ class World:
         self.calendars: Store[Calendar] = Store(Calendar.of)
         self.fleets: Store[RobotFleet] = Store(RobotFleet.of)
         self.hosts: Store[RobotHost] = Store(RobotHost.of)
+        self.role_bindings: Store[RobotRoleBinding] = Store(RobotRoleBinding.of)
+        self.native_roles: Store[Native] = Store(read_native)
+        self.native_bindings: Store[Native] = Store(read_native)
         self.pods: Store[Pod] = Store(read_pod)
         self._pods_of: defaultdict[Key, set[str]] = defaultdict(set)
         self._children: defaultdict[str, set[str]] = defaultdict(set)

@@ -11,7 +11,7 @@ from kuberpa_operator.adapters.api import Body
 from kuberpa_operator.adapters.clock import Clock
 
 WITH_STATUS: Final = frozenset(
-    {"robots", "robotfleets", "robothosts", "activityitems", "schedules", "calendars", "pods"}
+    {"robots", "robotfleets", "robothosts", "robotrolebindings", "activityitems", "schedules", "calendars", "pods"}
 )
 CHANGEABLE: Final = frozenset({"labels", "annotations", "ownerReferences", "finalizers"})
 """Of metadata: what a patch changes."""

@@ -14,7 +14,18 @@ from kuberpa.activity import DesiredState
 from kuberpa.model import Model
 from kuberpa.reasons import Reason
 
-Kind = Literal["Robot", "ActivityItem", "Schedule", "WorkQueue", "Calendar", "RobotFleet", "RobotHost"]
+Kind = Literal[
+    "Robot",
+    "ActivityItem",
+    "Schedule",
+    "WorkQueue",
+    "Calendar",
+    "RobotFleet",
+    "RobotHost",
+    "RobotRoleBinding",
+    "Role",
+    "RoleBinding",
+]
 Body = dict[str, Any]
 
 
@@ -154,6 +165,36 @@ class PatchHost:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateNative:
+    """Create the Role or RoleBinding of a RobotRoleBinding. One of another owner is a NameTakenError."""
+
+    kind: Literal["Role", "RoleBinding"]
+    namespace: str
+    owner_uid: str
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class PatchNative:
+    """Make a Role or RoleBinding say again what it should."""
+
+    kind: Literal["Role", "RoleBinding"]
+    namespace: str
+    name: str
+    patch: Body
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteNative:
+    """Delete exactly this Role or RoleBinding."""
+
+    kind: Literal["Role", "RoleBinding"]
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """An Event for people: a Warning, or a change of a Robot."""
 
@@ -177,6 +218,9 @@ Effect = (
     | PatchRobot
     | DeleteRobot
     | PatchHost
+    | CreateNative
+    | PatchNative
+    | DeleteNative
     | Announce
 )
 
