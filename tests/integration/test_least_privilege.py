@@ -145,22 +145,31 @@ def a_host(night: Night) -> None:
 def roles_of_people(night: Night) -> None:
     """A role on some robots, changed by hand, and on a whole namespace, which then goes."""
     night.cluster.kubectl("create", "role", "kuberpa:taken", "--verb=get", "--resource=pods")
+    night.cluster.kubectl("create", "rolebinding", "kuberpa:bound", "--clusterrole=view", "--user=boris")
     subjects = [{"kind": "User", "name": "anna"}]
     some = {"role": "Admin", "subjects": subjects, "robots": {"names": ["worker"]}}
     for name in ("some", "taken"):
         night.apply(manifest("RobotRoleBinding", name, some))
+    night.apply(manifest("RobotRoleBinding", "bound", {"role": "Viewer", "subjects": subjects}))
     can = ("auth", "can-i", "update", "robots/worker", "--as=anna")
     eventually(lambda: night.cluster.try_kubectl(*can).stdout.strip() == "yes", "anna may change one robot")
     assert night.cluster.try_kubectl("auth", "can-i", "update", "robots/other", "--as=anna").stdout.strip() == "no"
     night.patch("role", "kuberpa:some", '{"rules":[]}')
     eventually(lambda: night.get("role", "kuberpa:some")["rules"], "the Role is repaired")
-    eventually(lambda: night.get("robotrolebinding", "taken").get("status"), "it says that a name is taken")
+    night.patch("rolebinding", "kuberpa:some", '{"subjects":[]}')
+    eventually(lambda: night.get("rolebinding", "kuberpa:some").get("subjects"), "the RoleBinding is repaired")
+    for name in ("taken", "bound"):
+        eventually(
+            lambda name=name: night.get("robotrolebinding", name).get("status"),  # type: ignore[misc]
+            "it says that a name is taken",
+        )
     night.patch("robotrolebinding", "some", '{"spec":{"robots":null,"role":"Viewer"}}')
     eventually(
         lambda: night.get("rolebinding", "kuberpa:some").get("roleRef", {}).get("kind") == "ClusterRole",
         "the whole namespace",
     )
-    night.cluster.kubectl("delete", "robotrolebinding", "some", "taken")
+    eventually(lambda: not night.get("role", "kuberpa:some"), "a Role is not needed for that")
+    night.cluster.kubectl("delete", "robotrolebinding", "some", "taken", "bound")
     eventually(lambda: not night.get("rolebinding", "kuberpa:some"), "the rights are gone")
 
 

@@ -67,6 +67,12 @@
   resources: [robotfleets/scale]
   verbs: [patch]
 - apiGroups: [kuberpa.dev]
+  resources: [robotrolebindings]
+  verbs: [list, watch]
+- apiGroups: [rbac.authorization.k8s.io]  # who may what, by name: asking about each robot would take too long
+  resources: [roles, rolebindings]
+  verbs: [list, watch]
+- apiGroups: [kuberpa.dev]
   resources: [activityitems]
   verbs: [list, watch, create, patch]
 - apiGroups: [kuberpa.dev]
@@ -84,6 +90,9 @@
 - apiGroups: [authorization.k8s.io]
   resources: [subjectaccessreviews]
   verbs: [create]
+- apiGroups: [rbac.authorization.k8s.io]  # as roles and rolebindings
+  resources: [clusterroles, clusterrolebindings]
+  verbs: [list, watch]
 {{- end }}
 
 {{- define "kuberpa.panelLeaseRules" -}}

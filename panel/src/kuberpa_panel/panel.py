@@ -81,7 +81,7 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
         cache = WatchCache(cluster, settings.watch_namespaces, settings.namespace)
         database = Database(settings.database_url)
         notifications = Notifications(database)
-        access = Access(cluster)
+        access = Access(cluster, cache.rights)
         queue_rows = Database(settings.database_url, tuning=QUEUE_TUNING)
         queues = QueueService(access, cache, queue_rows, Vault(settings.queue_keys_dir))
         audit = Audit(database)

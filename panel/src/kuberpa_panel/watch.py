@@ -19,10 +19,15 @@ from kuberpa.calendar import Calendar
 from kuberpa.client import (
     ACTIVITY_ITEMS,
     CALENDARS,
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
     GSETTINGS,
     ROBOT_FLEETS,
     ROBOT_HOSTS,
+    ROBOT_ROLE_BINDINGS,
     ROBOTS,
+    ROLE_BINDINGS,
+    ROLES,
     SCHEDULES,
     WORK_QUEUES,
     ApiError,
@@ -35,15 +40,30 @@ from kuberpa.fleet import RobotFleet
 from kuberpa.gsettings import GSettings
 from kuberpa.host import RobotHost
 from kuberpa.robot import Robot
+from kuberpa.rolebinding import RobotRoleBinding
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
+from kuberpa_panel.rbac import NativeBinding, NativeRole, RightsIndex
 
 log = logging.getLogger(__name__)
 
 RELIST_SECONDS: Final = 300.0
 BACKOFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-T = TypeVar("T", Robot, RobotFleet, ActivityItem, Schedule, WorkQueue, Calendar, GSettings, RobotHost)
+T = TypeVar(
+    "T",
+    Robot,
+    RobotFleet,
+    ActivityItem,
+    Schedule,
+    WorkQueue,
+    Calendar,
+    GSettings,
+    RobotHost,
+    RobotRoleBinding,
+    NativeRole,
+    NativeBinding,
+)
 
 
 class Change(NamedTuple):
@@ -177,6 +197,7 @@ class WatchCache:
         self.calendars = Store(CALENDARS, Calendar, self._publish)
         self.fleets = Store(ROBOT_FLEETS, RobotFleet, self._publish)
         self.hosts = Store(ROBOT_HOSTS, RobotHost, self._publish)
+        self.role_bindings = Store(ROBOT_ROLE_BINDINGS, RobotRoleBinding, self._publish)
         served: tuple[Store[Any], ...] = (
             self.robots,
             self.items,
@@ -185,6 +206,7 @@ class WatchCache:
             self.calendars,
             self.fleets,
             self.hosts,
+            self.role_bindings,
         )
         self._scopes = [_Scope(store, namespace) for store in served for namespace in (namespaces or (None,))]
         self.gsettings = Store(GSETTINGS, GSettings, self._publish)
@@ -192,6 +214,21 @@ class WatchCache:
         """One of each kind."""
         everywhere = dict.fromkeys((*namespaces, own)) if namespaces and own else namespaces or (None,)
         self._scopes += [_Scope(self.gsettings, namespace) for namespace in everywhere]
+        self.rights = self._watch_rights(namespaces)
+        """Who is given what by name."""
+
+    def _watch_rights(self, namespaces: Sequence[str]) -> RightsIndex:
+        def changed(old: Any, new: Any) -> None:  # noqa: ARG001  the index is made anew when it is asked next
+            index.forget()
+
+        roles, bindings = Store(ROLES, NativeRole, changed), Store(ROLE_BINDINGS, NativeBinding, changed)
+        cluster_roles = Store(CLUSTER_ROLES, NativeRole, changed)
+        cluster_bindings = Store(CLUSTER_ROLE_BINDINGS, NativeBinding, changed)
+        index = RightsIndex(roles, cluster_roles, bindings, cluster_bindings)
+        local: tuple[Store[Any], ...] = (roles, bindings)
+        self._scopes += [_Scope(store, namespace) for store in local for namespace in (namespaces or (None,))]
+        self._scopes += [_Scope(cluster_roles, None), _Scope(cluster_bindings, None)]
+        return index
 
     @property
     def synced(self) -> bool:

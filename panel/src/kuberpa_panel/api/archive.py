@@ -1,12 +1,12 @@
 """Finished activities as lists ask for them: by what the viewer may see, several phases, and text."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from kuberpa.activity import FINAL_PHASES, ActivityPhase
-from kuberpa_panel.api.access import Scope
+from kuberpa_panel.api.access import Place, Scope
 from kuberpa_panel.api.activities import ActivityQuery
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.database.records import Cursor, Page, PastActivity
@@ -39,11 +39,15 @@ async def count_since(database: Database, scope: Scope, phases: Sequence[Activit
         return int(
             await connection.fetchval(
                 "SELECT count(*) FROM activities WHERE finished_at >= $1 AND phase = ANY($2::text[]) "
-                "AND ($3 OR namespace = ANY($4::text[]))",
+                "AND ($3 OR namespace = ANY($4::text[]) "
+                "OR (namespace, robot) IN (SELECT * FROM unnest($5::text[], $6::text[])) "
+                "OR (namespace, name) IN (SELECT * FROM unnest($7::text[], $8::text[])))",
                 since,
                 [phase.value for phase in phases],
                 scope.everywhere,
                 sorted(scope.namespaces),
+                *_columns(scope.robots),
+                *_columns(scope.names),
             )
         )
 
@@ -69,8 +73,11 @@ def _conditions(
         conditions.append(f"{condition}${len(values)}")
 
     if not scope.everywhere:
-        values.append(sorted(scope.namespaces))
-        conditions.append(f"namespace = ANY(${len(values)}::text[])")
+        values += [sorted(scope.namespaces), *_columns(scope.robots), *_columns(scope.names)]
+        conditions.append(
+            "(namespace = ANY($1::text[]) OR (namespace, robot) IN (SELECT * FROM unnest($2::text[], $3::text[])) "
+            "OR (namespace, name) IN (SELECT * FROM unnest($4::text[], $5::text[])))"
+        )
     if phases:
         values.append(phases)
         conditions.append(f"phase = ANY(${len(values)}::text[])")
@@ -83,6 +90,12 @@ def _conditions(
         values += [cursor.at, cursor.uid]
         conditions.append(f"(finished_at, uid) < (${len(values) - 1}, ${len(values)})")
     return conditions, values
+
+
+def _columns(places: Iterable[Place]) -> tuple[list[str], list[str]]:
+    """Namespaces and names of places, side by side."""
+    pairs = sorted(places)
+    return [namespace for namespace, _ in pairs], [name for _, name in pairs]
 
 
 _LIKE: Final = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_", "\0": ""})

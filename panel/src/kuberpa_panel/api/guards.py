@@ -21,9 +21,10 @@ from starlette.requests import Request
 from kuberpa.activity import ActivityItem
 from kuberpa.definition_rights import DEFINITION_RIGHTS, ROBOT_ACTIONS
 from kuberpa.schedule import Schedule
-from kuberpa_panel.api.access import Scope, allows, require, scope_of
+from kuberpa_panel.api import archive
+from kuberpa_panel.api.access import ON_ROBOT, Scope, allows, require, robot_of, scope_of
 from kuberpa_panel.api.context import Context, context_of
-from kuberpa_panel.api.problems import NotFoundProblem, Right, forbidden
+from kuberpa_panel.api.problems import ForbiddenProblem, NotFoundProblem, Right, forbidden
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
 from kuberpa_panel.language import _
 from kuberpa_panel.services.schedules import definitions_of, robots_of
@@ -79,7 +80,10 @@ class Allowed(ViewerGuard):
         """The viewer."""
         path = request.path_params
         right = Right(self.verb, self.resource, path["namespace"], path.get("name", ""))
-        await require(context.services.access, viewer.user, right)
+        if self.resource in ON_ROBOT and right.name:
+            await require_on_activity(context, viewer, right)
+        else:
+            await require(context.services.access, viewer.user, right)
         return viewer
 
 
@@ -94,8 +98,10 @@ class Visible(ViewerGuard):
         """The scope to show."""
         namespace = request.query_params.get("namespace", "")
         if namespace:
-            await require(context.services.access, viewer.user, Right(self.verb, self.resource, namespace))
-            return Scope(namespaces=frozenset({namespace}))
+            scope = await scope_of(context.services.access, viewer.user, self.verb, self.resource, [namespace])
+            if not (found := scope.within(namespace)):
+                raise forbidden(Right(self.verb, self.resource, namespace))
+            return found
         return await self.everywhere(context, viewer)
 
     async def everywhere(self, context: Context, viewer: Viewer) -> Scope:
@@ -103,7 +109,7 @@ class Visible(ViewerGuard):
         scope = await scope_of(
             context.services.access, viewer.user, self.verb, self.resource, known_namespaces(context)
         )
-        if not scope.everywhere and not scope.namespaces:
+        if not scope:
             raise forbidden(Right(self.verb, self.resource))
         return scope
 
@@ -166,6 +172,27 @@ class MaySchedule(ViewerGuard):
         for right in schedule_rights(found):
             await require(context.services.access, viewer.user, right)
         return viewer
+
+
+async def require_on_activity(context: Context, viewer: Viewer, right: Right) -> None:
+    """The right on an activity, or what is worth the same on its robot. Raises ForbiddenProblem naming the former."""
+    access, user = context.services.access, viewer.user
+    if await allows(access, user, right):
+        return
+    item = context.services.activities.get(right.namespace, right.name)
+    past = None if item else await archive.latest_named(context.services.database, right.namespace, right.name)
+    robot = robot_of(item) if item else past.robot if past else ""
+    if not robot or not await allows(access, user, Right(right.verb, ON_ROBOT[right.resource], right.namespace, robot)):
+        raise forbidden(right)
+
+
+async def sees_activity(context: Context, viewer: Viewer, right: Right) -> bool:
+    """Whether to offer it."""
+    try:
+        await require_on_activity(context, viewer, right)
+    except ForbiddenProblem:
+        return False
+    return True
 
 
 def schedule_rights(schedule: Schedule) -> tuple[Right, ...]:

@@ -15,10 +15,18 @@ from kuberpa.model import Model
 from kuberpa.robot_orders import RobotAction
 from kuberpa.wire import Definition
 from kuberpa_panel.api import actions, browse, orders, output, robots, schedules
-from kuberpa_panel.api.access import Scope, require
+from kuberpa_panel.api.access import Scope
 from kuberpa_panel.api.activities import ActivityDetail, ActivityPage, ActivityQuery, ActivityRow, row_of
 from kuberpa_panel.api.context import context_of
-from kuberpa_panel.api.guards import Allowed, MayControl, MayStop, SignedIn, Visible, guarded
+from kuberpa_panel.api.guards import (
+    Allowed,
+    MayControl,
+    MayStop,
+    SignedIn,
+    Visible,
+    guarded,
+    require_on_activity,
+)
 from kuberpa_panel.api.orders import Answer, ManyRobots, RobotOrder
 from kuberpa_panel.api.output import Place
 from kuberpa_panel.api.problems import NotFoundProblem, Right
@@ -189,7 +197,7 @@ async def get_attempt_result(
     if attempt is None:
         raise NotFoundProblem(_("There is no such attempt."))
     right = Right("get", "activityitems", attempt.namespace, attempt.name)
-    await require(context.services.access, viewer.user, right)
+    await require_on_activity(context, viewer, right)
     return json_text(await context.services.history.result(uid, token))
 
 

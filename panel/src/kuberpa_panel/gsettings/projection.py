@@ -86,4 +86,19 @@ def _common(one: Scope, other: Scope) -> Scope:
         return other
     if other.everywhere:
         return one
-    return Scope(namespaces=one.namespaces & other.namespaces)
+    return Scope(
+        namespaces=one.namespaces & other.namespaces,
+        names=_both_places(one, other, one.names, other.names),
+        robots=_both_places(one, other, one.robots, other.robots),
+    )
+
+
+def _both_places(
+    one: Scope, other: Scope, first: frozenset[tuple[str, str]], second: frozenset[tuple[str, str]]
+) -> frozenset[tuple[str, str]]:
+    """What one sees by name and the other by name too, or by its namespace."""
+    return (
+        first & second
+        | frozenset(each for each in first if each[0] in other.namespaces)
+        | frozenset(each for each in second if each[0] in one.namespaces)
+    )

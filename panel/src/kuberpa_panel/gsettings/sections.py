@@ -71,7 +71,7 @@ def _activities(world: "World", scope: Scope) -> Tree:
 
 def _settings(world: "World", scope: Scope) -> Tree:
     """What is in effect: what the GSettings says, and defaults for the rest."""
-    if not scope.includes(world.namespace):
+    if not scope.covers(world.namespace):
         return {}
     return effective(world).to_json()
 
@@ -83,7 +83,7 @@ def _custom(world: "World", scope: Scope) -> Tree:
 def _storage(world: "World", scope: Scope) -> Tree:
     found: dict[str, dict[str, Any]] = {}
     for (namespace, robot), head in sorted(world.storage.items()):
-        if scope.includes(namespace):
+        if scope.includes(namespace, robot):
             found.setdefault(namespace, {})[robot] = head
     return found
 

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from kuberpa.client import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Cluster
 from kuberpa.model import Model
 from kuberpa.names import GROUP, service_account_name
+from kuberpa_panel.rbac import RightsIndex
 
 CACHE_SECONDS: Final = 10.0
 CACHE_SIZE: Final = 20_000
@@ -34,8 +35,10 @@ def robot_principal(namespace: str, robot: str) -> User:
 class Access:
     """Answers are kept for ten seconds at most."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, rights: RightsIndex) -> None:
         self._cluster = cluster
+        self.rights = rights
+        """What is given by name, of which no review tells."""
         self._known: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
 
     async def review_token(self, token: str) -> User | None:

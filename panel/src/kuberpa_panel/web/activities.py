@@ -11,7 +11,7 @@ from kuberpa_panel.api.access import Scope, allows
 from kuberpa_panel.api.activities import ActivityQuery, ActivityRow
 from kuberpa_panel.api.browse import Found
 from kuberpa_panel.api.context import Context, context_of
-from kuberpa_panel.api.guards import Allowed, MayStop, Visible, guarded, may_stop
+from kuberpa_panel.api.guards import Allowed, MayStop, Visible, guarded, may_stop, sees_activity
 from kuberpa_panel.api.output import OutputEnd, Place
 from kuberpa_panel.api.problems import Right
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
@@ -144,7 +144,7 @@ async def detail_values(context: Context, viewer: Viewer, found: Found) -> dict[
 
 async def _may_watch(context: Context, viewer: Viewer, row: ActivityRow) -> bool:
     right = Right("get", "activityitems/recording", row.namespace, row.name)
-    return await allows(context.services.access, viewer.user, right)
+    return await sees_activity(context, viewer, right)
 
 
 async def may_read(context: Context, viewer: Viewer, found: Found) -> bool:
@@ -152,7 +152,7 @@ async def may_read(context: Context, viewer: Viewer, found: Found) -> bool:
     meta = found.item.metadata if found.item else found.past
     assert meta is not None  # noqa: S101  Found has one of them
     right = Right("get", "activityitems/log", meta.namespace, meta.name)
-    return await allows(context.services.access, viewer.user, right)
+    return await sees_activity(context, viewer, right)
 
 
 @router.post("/activities/{namespace}/{name}/{action}")

@@ -13,10 +13,10 @@ from kuberpa.robot import Robot
 from kuberpa.wire import Definition
 from kuberpa_panel import clock
 from kuberpa_panel.api import actions, browse
-from kuberpa_panel.api.access import Scope, require
+from kuberpa_panel.api.access import Scope
 from kuberpa_panel.api.browse import Found
 from kuberpa_panel.api.context import Context, context_of
-from kuberpa_panel.api.guards import Allowed, MayStop, SignedIn, Visible, guarded
+from kuberpa_panel.api.guards import Allowed, MayStop, SignedIn, Visible, guarded, require_on_activity
 from kuberpa_panel.api.output import Place
 from kuberpa_panel.api.problems import ConflictProblem, FieldError, InvalidProblem, NotFoundProblem, Problem, Right
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
@@ -198,7 +198,7 @@ async def _refused(request: Request, viewer: Viewer, form: DebugForm, problem: P
 
 async def _activity(context: Context, viewer: Viewer, place: str) -> Found:
     namespace, _, name = place.partition("/")
-    await require(context.services.access, viewer.user, Right("get", "activityitems", namespace, name))
+    await require_on_activity(context, viewer, Right("get", "activityitems", namespace, name))
     return await browse.find_activity(context, namespace, name)
 
 
@@ -246,7 +246,11 @@ async def _page(  # noqa: PLR0913  what a page shows
 ) -> Response:
     context = context_of(request)
     known = await _known(context, scope)
-    robots = [each for each in context.services.catalog.robots() if scope.includes(each.metadata.namespace)]
+    robots = [
+        each
+        for each in context.services.catalog.robots()
+        if scope.includes(each.metadata.namespace, each.metadata.name)
+    ]
     able = [each for each in robots if form.definition in _names(each)] if form.definition else robots
     if not form.target and form.by == "robot" and len(able) == 1:
         form = replace(form, target=_target(able[0]))

@@ -12,7 +12,7 @@ from kuberpa.robot import Robot
 from kuberpa.robot_orders import RobotAction
 from kuberpa.wire import Definition
 from kuberpa_panel.api import actions, orders, robots
-from kuberpa_panel.api.access import Scope, allows
+from kuberpa_panel.api.access import Scope, allows, scope_of
 from kuberpa_panel.api.activities import ActivityQuery
 from kuberpa_panel.api.browse import list_activities
 from kuberpa_panel.api.context import Context, context_of
@@ -223,8 +223,8 @@ async def _detail(request: Request, viewer: Viewer, robot: Robot, tab: Tab) -> d
     if tab == "audit":
         values["entries"] = await context.services.audit.of_object("Robot", meta.namespace, meta.name)
     if tab == "activities":
-        may_list = await allows(access, user, Right("list", "activityitems", meta.namespace))
-        scope = Scope(namespaces=frozenset({meta.namespace}) if may_list else frozenset())
+        scope = await scope_of(access, user, "list", "activityitems", [meta.namespace])
+        may_list = scope.covers(meta.namespace) or (meta.namespace, meta.name) in scope.robots
         query = ActivityQuery(robot=meta.name, size=25)
         values |= {"may_list": may_list, "activities": await list_activities(context, scope, query)}
     if tab == "definitions":

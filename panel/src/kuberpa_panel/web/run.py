@@ -10,9 +10,9 @@ from kuberpa.activity import MAX_INPUT_BYTES
 from kuberpa.robot import Robot
 from kuberpa.wire import Definition
 from kuberpa_panel.api import actions, browse
-from kuberpa_panel.api.access import Scope, require
+from kuberpa_panel.api.access import Scope
 from kuberpa_panel.api.context import Context, context_of
-from kuberpa_panel.api.guards import SignedIn, Visible, guarded
+from kuberpa_panel.api.guards import SignedIn, Visible, guarded, require_on_activity
 from kuberpa_panel.api.problems import FieldError, InvalidProblem, Problem, Right
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
 from kuberpa_panel.language import _, dates
@@ -184,7 +184,7 @@ async def run(
 
 async def _repeat(context: Context, viewer: Viewer, again: str) -> RunForm:
     namespace, _, name = again.partition("/")
-    await require(context.services.access, viewer.user, Right("get", "activityitems", namespace, name))
+    await require_on_activity(context, viewer, Right("get", "activityitems", namespace, name))
     found = await browse.find_activity(context, namespace, name)
     detail = await browse.activity_detail(context, found)
     spec = detail.spec
