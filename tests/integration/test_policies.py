@@ -643,7 +643,7 @@ class TestBind:
         giver = self.giver(policed, "kuberpa-viewer")
         admins = created(policed, manifest("RobotRoleBinding", {"role": "Admin", "subjects": self.ANNA}))
         more = {"spec": {"subjects": [*self.ANNA, {"kind": "User", "name": giver.name}]}}
-        wider = {"spec": {"robots": {"selector": {}}}}
+        wider: Body = {"spec": {"robots": {"selector": {}}}}
         for change in (more, wider):
             assert "may not give the role Admin" in patch(policed, admins, change, giver.flag).stderr
         label = {"metadata": {"labels": {"seen": "yes"}}}
