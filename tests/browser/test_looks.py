@@ -87,7 +87,11 @@ def unlisted() -> list[str]:
     listed = [path.partition("?")[0] for path in PAGES + WORK_PAGES]
     found = []
     for route in (route for module in MODULES for route in module.router.routes):
-        if not isinstance(route, APIRoute) or "GET" not in route.methods or route.path in FRAGMENTS | {"/sign-in"}:
+        if (
+            not isinstance(route, APIRoute)
+            or "GET" not in (route.methods or ())
+            or route.path in FRAGMENTS | {"/sign-in"}
+        ):
             continue
         if route.path.startswith("/api/") or re.search(r"[/-]stream\b", route.path):
             continue
