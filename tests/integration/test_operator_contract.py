@@ -22,6 +22,7 @@ from kuberpa_operator.adapters.api import Api
 from kuberpa_operator.adapters.clock import SystemClock
 from kuberpa_operator.adapters.cluster import FencedCluster, NotLeadingError
 from kuberpa_operator.adapters.memory import MemoryApi
+from kuberpa_operator.adapters.room import Room
 
 HOME = "contract"
 SPEC: dict[str, Any] = {"robotRef": {"name": "r"}, "def": "os.command"}
@@ -39,7 +40,7 @@ async def api(request: pytest.FixtureRequest) -> AsyncIterator[Api]:
         except ConflictError:
             for body in (await cluster.list_all(ACTIVITY_ITEMS, HOME)).items:
                 await cluster.delete(ACTIVITY_ITEMS, HOME, body["metadata"]["name"])
-        yield FencedCluster(cluster, lambda: True)
+        yield FencedCluster(cluster, lambda: True, Room(SystemClock().monotonic))
 
 
 async def make(api: Api, name: str = "one", **meta: Any) -> dict[str, Any]:
@@ -178,7 +179,7 @@ async def test_kinds_do_not_share_names(api: Api) -> None:
 
 
 async def test_a_replica_that_does_not_lead_writes_nothing() -> None:
-    fenced = FencedCluster(None, lambda: False)  # type: ignore[arg-type]
+    fenced = FencedCluster(None, lambda: False, Room(SystemClock().monotonic))  # type: ignore[arg-type]
     with pytest.raises(NotLeadingError):
         await fenced.create(ACTIVITY_ITEMS, HOME, {})
     with pytest.raises(NotLeadingError):

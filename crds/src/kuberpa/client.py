@@ -244,14 +244,17 @@ class Cluster:
         *,
         uid: str = "",
         grace_seconds: int | None = None,
-    ) -> None:
-        """Delete an object; with uid only that very one (ConflictError otherwise)."""
+    ) -> Body:
+        """Delete an object; with uid only that very one (ConflictError otherwise).
+
+        The answer is the object as it is then, when it lingers; what else it may be depends on the kind.
+        """
         options: Body = {"propagationPolicy": "Background"}
         if uid:
             options["preconditions"] = {"uid": uid}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
-        await self.request("DELETE", resource.path(namespace, name), body=options)
+        return await self.request("DELETE", resource.path(namespace, name), body=options)
 
     async def watch(
         self, resource: Resource, resource_version: str, namespace: str | None = None, **query: str

@@ -166,6 +166,7 @@ class RobotCondition(StrEnum):
 
     READY = "Ready"
     AGENT_CONNECTED = "AgentConnected"
+    AGENT_UP_TO_DATE = "AgentUpToDate"
     PACKAGES_READY = "PackagesReady"
     PROGRAM_RUNNING = "ProgramRunning"
     SESSION_ACTIVE = "SessionActive"
@@ -300,7 +301,8 @@ class RobotStatus(Model):
         Field(
             max_length=16,
             json_schema_extra=keyed_by("type"),
-            description="Ready: the robot takes work. AgentConnected: its agent talks to the panel. PackagesReady: its "
+            description="Ready: the robot takes work. AgentConnected: its agent talks to the panel. AgentUpToDate: its "
+            "agent is of the release of operator and panel; the message says what follows if not. PackagesReady: its "
             "packages are installed; if not, the message is the installer's own. ProgramRunning: its program runs; "
             "only with spec.program. SessionActive: activities that need a session may run; only with spec.session, or "
             "where the agent sees a session. HostReachable: its supervisor reaches the host; only with runtime.host.",

@@ -51,6 +51,8 @@ class Gatherer:
     panels: PanelBook
     clock: Clock
     pod_settings: PodSettings
+    release: str = ""
+    """Version of this operator, which agents' are held against."""
     setbacks: dict[str, Setback] = field(default_factory=dict)
     """By the Robot's UID."""
     refusals: dict[str, dict[datetime, str]] = field(default_factory=dict)
@@ -139,6 +141,7 @@ class Gatherer:
             queued=queued,
             setback=self.setbacks.get(meta.uid),
             counts_changed_at=self._counts_changed_at(robot_, running, queued, now),
+            release=self.release,
         )
 
     def calendar(self, calendar_: Calendar) -> calendar.Snapshot:

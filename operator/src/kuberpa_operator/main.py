@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Final, NoReturn
 
 import kopf
@@ -32,6 +33,7 @@ from kuberpa_operator.adapters.elector import Elector
 from kuberpa_operator.adapters.events import Recorder
 from kuberpa_operator.adapters.metrics import Metrics
 from kuberpa_operator.adapters.panels import PanelBook, watch_panels
+from kuberpa_operator.adapters.room import Room
 from kuberpa_operator.adapters.server import serve
 from kuberpa_operator.adapters.tuning import watch_settings
 from kuberpa_operator.core.dispatch import Dispatcher
@@ -74,7 +76,7 @@ class Operator:
         self.panels = PanelBook(self.clock)
         self.world = World()
         self.candidacy = Candidacy(Cluster.connect, self._elector, self._won, _give_up)
-        api = FencedCluster(self.cluster, self.candidacy.leads)
+        api = FencedCluster(self.cluster, self.candidacy.leads, Room(self.clock.monotonic))
         gatherer = Gatherer(
             self.world,
             Dispatcher(),
@@ -82,6 +84,7 @@ class Operator:
             self.panels,
             self.clock,
             PodSettings(self.settings.panel_url, self.settings.log_level),
+            version("kuberpa-operator"),
         )
         recorder = Recorder(api, self.clock, self.settings.replica)
         self.router = Router(gatherer, WorkQueue(self.clock.now))

@@ -73,9 +73,10 @@ class Performer:
                 return await self._create_pod(effect)
             case DeletePod():
                 reach(Failpoint.POD_DELETE_BEFORE)
-                await self._delete(PODS, effect.namespace, effect.name, effect.uid, effect.grace_seconds)
+                pod = await self._delete(PODS, effect.namespace, effect.name, effect.uid, effect.grace_seconds)
                 reach(Failpoint.POD_DELETE_AFTER)
-                return None
+                # that it is on its way out is known from the answer, before the watch tells
+                return ("Pod", pod) if pod.get("metadata", {}).get("uid") == effect.uid else None
             case ProtectPod():
                 await self._protect(effect)
                 return None
@@ -211,11 +212,12 @@ class Performer:
 
     async def _delete(
         self, resource: Resource, namespace: str, name: str, uid: str, grace_seconds: int | None = None
-    ) -> None:
+    ) -> Body:
+        """What the API server answers; nothing of what is gone."""
         try:
-            await self.api.delete(resource, namespace, name, uid=uid, grace_seconds=grace_seconds)
+            return await self.api.delete(resource, namespace, name, uid=uid, grace_seconds=grace_seconds)
         except (NotFoundError, ConflictError):
-            return  # it is gone; under that name there may be another one by now
+            return {}  # under that name there may be another one by now
 
 
 def _is_of_a_former(present: Body, wanted: Body) -> bool:

@@ -38,11 +38,11 @@ from kuberpa_operator.core import (
 )
 from kuberpa_operator.core.effects import (
     AddActivity,
+    Announce,
     CreateNative,
     CreatePod,
     CreateRobot,
     Decision,
-    DeleteRobot,
     Effect,
     Fire,
     Kind,
@@ -204,15 +204,16 @@ class Reconciler:
         kind, uid = key
         meta = subject.metadata
         about = Subject(kind, meta.namespace, meta.name, uid)
+        effects = tuple(effect for effect in decision.effects if not isinstance(effect, Announce))
         if kind == "RobotFleet":
-            await self._perform_members(decision.effects, about)
-        elif decision.rule in FIRING and decision.effects:
+            await self._perform_members(effects, about)
+        elif decision.rule in FIRING and effects:
             with self.rush.firing():
-                await self._perform_all(decision.effects, about)
+                await self._perform_all(effects, about)
             await self._give_way()
         else:
-            await self._perform_all(decision.effects, about)
-        if decision.effects and (kind == "RobotFleet" or decision.rule == GIVEN):
+            await self._perform_all(effects, about)
+        if effects and (kind == "RobotFleet" or decision.rule == GIVEN):
             self.router.gatherer.setbacks.pop(uid, None)
         if decision.rule == REPLACED_AFTER_END:
             self._set_back(uid, decision.reason, decision.message)
@@ -225,7 +226,23 @@ class Reconciler:
                 reach(points[1])
             if body is not None:
                 self.router.observe(kind, body)
+        self._tell(tuple(effect for effect in decision.effects if isinstance(effect, Announce)), about)
         self._measure(kind, subject, decision)
+
+    def _tell(self, announced: tuple[Announce, ...], about: Subject) -> None:
+        """Events are the last to be written, and nothing waits for them: agents wait for the status before."""
+        if announced:
+            task = asyncio.create_task(self._announce(announced, about))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _announce(self, announced: tuple[Announce, ...], about: Subject) -> None:
+        try:
+            await self._perform_all(announced, about)
+        except NotLeadingError:
+            return
+        except Exception:  # the task's edge
+            log.exception("a defect; an Event is missing", extra={"kind": about.kind, "uid": about.uid})
 
     async def _give_way(self) -> None:
         """Let what else is due be created before this firing is recorded: a crash meanwhile finds it by its name."""
@@ -238,20 +255,16 @@ class Reconciler:
 
     async def _perform_members(self, effects: tuple[Effect, ...], about: Subject) -> None:
         """A fleet's members are independent of each other: some at a time, and all of them whatever becomes of one."""
-        members = [effect for effect in effects if isinstance(effect, CreateRobot | PatchRobot | DeleteRobot)]
         room = asyncio.Semaphore(MEMBERS_IN_FLIGHT)
 
         async def perform(effect: Effect) -> None:
             async with room:
                 await self._carry_out(effect, about)
 
-        done = await asyncio.gather(*map(perform, members), return_exceptions=True)
-        for member, error in zip(members, done, strict=True):
+        done = await asyncio.gather(*map(perform, effects), return_exceptions=True)
+        for member, error in zip(effects, done, strict=True):
             if isinstance(error, Exception):
                 self._refused(member, about, error)
-        for effect in effects:
-            if effect not in members:
-                await self._perform(effect, about)
 
     async def _perform_all(self, effects: tuple[Effect, ...], about: Subject) -> None:
         for effect in effects:

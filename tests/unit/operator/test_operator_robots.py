@@ -47,6 +47,7 @@ async def test_phases_follow_pod_and_agent(sim: Simulation) -> None:
     await sim.pass_time(2)
     await note()
     await sim.connect("invoices", packages={"state": "Installing"})
+    await sim.pass_time(1)  # steps are in no hurry
     await note()
     await sim.connect("invoices")
     await note()
@@ -288,3 +289,66 @@ async def test_an_effect_that_is_refused_for_good_is_tried_ever_more_rarely(sim:
     await pod_status(sim, {"phase": "Failed"})
     await sim.pass_time(120)
     assert 5 < len(tried) < 15
+
+
+@pytest.mark.parametrize(
+    ("version", "told", "event"),
+    [
+        ("1.4.9", ("True", "AgentUpToDate"), None),
+        ("1.3.0", ("False", "AgentOlder"), ("Normal", "AgentOlder")),
+        ("1.2.0", ("False", "AgentTooOld"), ("Warning", "AgentTooOld")),
+        ("1.5.0", ("False", "AgentNewer"), ("Warning", "AgentNewer")),
+        ("own build", ("Unknown", "AgentVersionUnknown"), ("Warning", "AgentVersionUnknown")),
+    ],
+)
+async def test_an_agent_of_another_version_is_told_and_works_all_the_same(
+    sim: Simulation, version: str, told: tuple[str, str], event: tuple[str, str] | None
+) -> None:
+    sim.gatherer.release = "1.4.2"
+    await sim.robot("invoices")
+    await sim.connect("invoices", version=version)
+    await sim.settle()
+    status = await sim.status("robots", "invoices")
+    assert status["phase"] == "Idle"
+    assert condition(status, "AgentUpToDate") == told
+    message = next(c["message"] for c in status["conditions"] if c["type"] == "AgentUpToDate")
+    assert version in message
+    assert "1.4.2" in message
+    events = [
+        each for each in await sim.events() if each[1].startswith(("AgentUp", "AgentO", "AgentT", "AgentN", "AgentV"))
+    ]
+    assert events == ([event] if event else [])
+
+
+async def test_an_upgraded_agent_is_told_once(sim: Simulation) -> None:
+    sim.gatherer.release = "1.4.2"
+    await sim.robot("invoices")
+    for version in ("1.3.0", "1.3.0", "1.4.0", "1.4.1"):
+        await sim.connect("invoices", version=version)
+        await sim.pass_time(2)
+    told = [reason for _, reason in await sim.events() if reason in {"AgentOlder", "AgentUpToDate"}]
+    assert told == ["AgentOlder", "AgentUpToDate"]
+    assert condition(await sim.status("robots", "invoices"), "AgentUpToDate") == ("True", "AgentUpToDate")
+
+
+async def test_before_an_agent_has_said_its_version_there_is_nothing_to_tell(sim: Simulation) -> None:
+    sim.gatherer.release = "1.4.2"
+    await sim.create("robots", "invoices", LINUX)
+    status = await sim.status("robots", "invoices")
+    assert "AgentUpToDate" not in [c["type"] for c in status["conditions"]]
+
+
+async def test_the_steps_of_an_end_are_told_only_when_it_takes_long(sim: Simulation) -> None:
+    sim.api.lingering = True
+    await sim.robot("invoices")
+    await sim.wants("invoices", desiredState="Stopped")
+    await sim.settle()
+    begun = len([r for r in sim.api.requests if r[:2] == ("patch", "robots/status")])
+    await sim.says("invoices", "Stopping")
+    await sim.settle()
+    deletions = [request for request in sim.api.requests if request[:2] == ("delete", "pods")]
+    assert len(deletions) == 1, "that the pod is on its way out is known from the answer"
+    written = len([r for r in sim.api.requests if r[:2] == ("patch", "robots/status")])
+    assert written == begun + 1, "what the agent said, and nothing of the operator's"
+    await sim.pass_time(3)
+    assert "pod to end" in (await sim.status("robots", "invoices"))["message"]

@@ -38,6 +38,6 @@ class Api(Protocol):
 
     async def delete(
         self, resource: Resource, namespace: str | None, name: str, *, uid: str = "", grace_seconds: int | None = None
-    ) -> None:
-        """Delete an object."""
+    ) -> Body:
+        """Delete an object; the answer is the object as it is then, when it lingers."""
         ...

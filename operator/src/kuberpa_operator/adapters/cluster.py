@@ -1,11 +1,13 @@
 """The real API server behind a fence: a replica that does not lead writes nothing, whatever is still in flight."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from kuberpa.client import Cluster, Listing, NotFoundError, Resource
 from kuberpa_operator.adapters.api import Body
+from kuberpa_operator.adapters.room import Room
 
 
 class NotLeadingError(Exception):
@@ -18,6 +20,7 @@ class FencedCluster:
 
     cluster: Cluster
     leads: Callable[[], bool]
+    room: Room
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Body:
         """One object."""
@@ -36,26 +39,29 @@ class FencedCluster:
 
     async def create(self, resource: Resource, namespace: str | None, body: Body) -> Body:
         """Create an object."""
-        self._check()
-        return await self.cluster.create(resource, namespace, body)
+        async with self._write():
+            return await self.cluster.create(resource, namespace, body)
 
     async def replace(self, resource: Resource, namespace: str | None, body: Body) -> Body:
         """Put an object at its resourceVersion."""
-        self._check()
-        return await self.cluster.replace(resource, namespace, body)
+        async with self._write():
+            return await self.cluster.replace(resource, namespace, body)
 
     async def merge(
         self, resource: Resource, namespace: str | None, name: str, patch: Body, *, subresource: str = ""
     ) -> Body:
         """JSON Merge Patch."""
-        self._check()
-        return await self.cluster.merge(resource, namespace, name, patch, subresource=subresource)
+        async with self._write():
+            return await self.cluster.merge(resource, namespace, name, patch, subresource=subresource)
 
-    async def delete(self, resource: Resource, namespace: str | None, name: str, **options: Any) -> None:
+    async def delete(self, resource: Resource, namespace: str | None, name: str, **options: Any) -> Body:
         """Delete an object."""
-        self._check()
-        await self.cluster.delete(resource, namespace, name, **options)
+        async with self._write():
+            return await self.cluster.delete(resource, namespace, name, **options)
 
-    def _check(self) -> None:
-        if not self.leads():
-            raise NotLeadingError("this replica does not hold the Lease")
+    @asynccontextmanager
+    async def _write(self) -> AsyncIterator[None]:
+        async with self.room.place():
+            if not self.leads():  # only now: the Lease may have been lost while this waited
+                raise NotLeadingError("this replica does not hold the Lease")
+            yield

@@ -117,7 +117,7 @@ class MemoryApi:
         *,
         uid: str = "",
         grace_seconds: int | None = None,
-    ) -> None:
+    ) -> Body:
         """Delete an object. A pod goes at once, or lingers (`lingering`) until its grace period is said to be 0."""
         self._note("delete", resource, name)
         present = self._present(resource, namespace, name)
@@ -128,15 +128,14 @@ class MemoryApi:
             marked = copy.deepcopy(present)
             marked["metadata"].setdefault("deletionTimestamp", self.clock.now().isoformat())
             marked["metadata"]["deletionGracePeriodSeconds"] = own if grace_seconds is None else grace_seconds
-            self._store((resource.plural, namespace or "", name), marked, "MODIFIED")
-            return
+            return self._store((resource.plural, namespace or "", name), marked, "MODIFIED")
         if present["metadata"].get("finalizers"):
             marked = copy.deepcopy(present)
             marked["metadata"].setdefault("deletionTimestamp", self.clock.now().isoformat())
-            self._store((resource.plural, namespace or "", name), marked, "MODIFIED")
-            return
+            return self._store((resource.plural, namespace or "", name), marked, "MODIFIED")
         del self._objects[(resource.plural, namespace or "", name)]
         self._tell(resource.plural, "DELETED", present)
+        return {"kind": "Status", "status": "Success", "details": {"uid": present["metadata"]["uid"]}}
 
     def _present(self, resource: Resource, namespace: str | None, name: str) -> Body:
         try:

@@ -31,11 +31,12 @@ from kuberpa_operator.core.robot_protection import protection
 from kuberpa_operator.core.robot_rules import INSTALLING, READY_RULES, View, look
 from kuberpa_operator.core.robot_session import session_change, session_condition, session_view
 from kuberpa_operator.core.robot_snapshot import Snapshot
+from kuberpa_operator.core.robot_version import version_change, version_condition
 
 COUNTS_EVERY: Final = timedelta(seconds=1)
 """Counts, and the flip between Idle and Busy, are written at most this often, and late by this much."""
 STEPS_AFTER: Final = timedelta(seconds=2)
-"""The steps of a start are written when it takes longer than this: most robots are at work before."""
+"""The steps of a start or of an end are written when it takes longer than this: most robots are through before."""
 P = RobotPhase
 
 
@@ -103,9 +104,12 @@ def decide(s: Snapshot) -> Decision:
         | kept
     )
     begun, ended = _begun(s, transition), (*_ready_change(s, view), *session_change(s), *_ended(s, transition))
-    effects = (*begun, *view.effects, *protecting, *program.effects, *ended)
+    told = () if "conditions" in kept else version_change(s)
+    effects = (*begun, *view.effects, *protecting, *program.effects, *ended, *told)
     wake_at = earliest(view.wake_at, program.wake_at, look_at, *((counts_at, step_at) if kept else ()))
-    return Decision(view.reason, view.message, status, effects, wake_at, rule=view.rule)
+    # of a thousand that start at once the steps would cost more than the starts: they are told as there is time
+    unhurried = step_at is not None and s.now >= step_at and not effects
+    return Decision(view.reason, view.message, status, effects, wake_at, rule=view.rule, unhurried=unhurried)
 
 
 def _kept(former: RobotStatus, counts_at: datetime | None, step_at: datetime | None, now: datetime) -> dict[str, Any]:
@@ -121,6 +125,9 @@ CREATING: Final = rule_name(robot_rules.create_pod)
 ON_ITS_WAY: Final = frozenset(
     map(rule_name, (robot_rules.wait_for_pod, robot_rules.wait_for_agent, robot_rules.packages_installing))
 )
+ON_ITS_WAY_OUT: Final = frozenset(
+    map(rule_name, (robot_rules.hear_agent, robot_rules.end_pod, robot_rules.wait_for_end))
+)
 
 
 def _counts_due(s: Snapshot, view: View) -> datetime | None:
@@ -131,12 +138,13 @@ def _counts_due(s: Snapshot, view: View) -> datetime | None:
 
 
 def _step_due(s: Snapshot, view: View) -> datetime | None:
-    """When to write how far a start is; None when more than that changed, or its pod is not written yet."""
-    former = s.robot.status
-    known = s.pod is not None and former.pod is not None and former.pod.uid == s.pod.uid
-    if not known or view.rule not in ON_ITS_WAY or former.phase not in {P.PENDING, P.STARTING}:
+    """When to write how far a start or an end is; None when more than that changed, or its pod is not written yet."""
+    former, now = s.robot.status, s.transition
+    if s.pod is None or former.pod is None or former.pod.uid != s.pod.uid:
         return None
-    return s.transition.started_at + STEPS_AFTER
+    starts = view.rule in ON_ITS_WAY and former.phase in {P.PENDING, P.STARTING}
+    ends = view.rule in ON_ITS_WAY_OUT and former.phase is s.step.phase and former.transition == now
+    return now.started_at + STEPS_AFTER if starts or ends else None
 
 
 def _pod_status(pod: Pod) -> PodStatus:
@@ -224,10 +232,11 @@ def _conditions(s: Snapshot, view: View, program: Verdict | None) -> tuple[Condi
     ready = view.rule in READY_RULES
     whether = ConditionStatus.TRUE if ready else ConditionStatus.FALSE
     reason, message = (Reason.ROBOT_READY, "is ready for work") if ready else (view.reason, view.message)
-    session = session_condition(s)
+    session, version = session_condition(s), version_condition(s)
     return (
         _set(s, RobotCondition.READY, whether, reason, message),
         _set(s, RobotCondition.AGENT_CONNECTED, *_agent_condition(s, view)),
+        *((_set(s, RobotCondition.AGENT_UP_TO_DATE, *version),) if version is not None else ()),
         _set(s, RobotCondition.PACKAGES_READY, *_packages_condition(s)),
         *((_set(s, RobotCondition.HOST_REACHABLE, *_host_condition(s)),) if s.place is not None else ()),
         *((_set(s, RobotCondition.PROGRAM_RUNNING, *program),) if program is not None else ()),

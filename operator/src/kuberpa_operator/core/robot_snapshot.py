@@ -43,6 +43,8 @@ class Snapshot:
     """Of a Robot that works on a host: that host, and whether it has a slot."""
     setback: Setback | None = None
     counts_changed_at: datetime | None = None
+    release: str = ""
+    """Version of this operator; empty where it is not known."""
 
     @property
     def agent(self) -> AgentStatus | None:
