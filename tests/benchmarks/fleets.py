@@ -95,15 +95,16 @@ async def _seen(cluster: Cluster, target: tuple[Resource, str], namespace: str, 
     one = {"fieldSelector": f"metadata.name={name}"}
     try:
         async with asyncio.timeout(seconds), await Client.connect(cluster.kubeconfig) as client:
-            listing = await client.list_all(resource, namespace, **one)
-            if _is(listing.items[0], count):
-                return
-            async for kind, body in client.watch(resource, listing.resource_version, namespace, **one):
-                if kind == "BOOKMARK":
-                    continue
-                status = body.get("status", {})
-                if _is(body, count):
+            while True:  # a watch lasts some minutes
+                listing = await client.list_all(resource, namespace, **one)
+                if _is(listing.items[0], count):
                     return
+                async for kind, body in client.watch(resource, listing.resource_version, namespace, **one):
+                    if kind == "BOOKMARK":
+                        continue
+                    status = body.get("status", {})
+                    if _is(body, count):
+                        return
     except TimeoutError:
         raise AssertionError(f"not {count} of {name} within {seconds} s: {status}") from None
 

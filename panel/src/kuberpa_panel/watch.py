@@ -186,6 +186,8 @@ class WatchCache:
         self._cluster = cluster
         self._subscriptions: set[Subscription] = set()
         self._observers: list[Callable[[Any, Any], None]] = []
+        self._awaited: dict[tuple[str, str, str], set[asyncio.Event]] = {}
+        """Who waits for a change of an object, by its kind, namespace and name."""
         self.generation = 0
         """Grows with every change: the same number, the same objects."""
         self._by_holder: dict[str, set[str]] = defaultdict(set)
@@ -267,6 +269,27 @@ class WatchCache:
         finally:
             self._observers.remove(observer)
 
+    async def until(
+        self, store: Store[T], namespace: str, name: str, holds: Callable[[T | None], bool], seconds: float
+    ) -> bool:
+        """Whether something holds of an object, or comes to hold of it within so many seconds."""
+        key = (store.resource.kind, namespace, name)
+        changed = asyncio.Event()
+        waiting = self._awaited.setdefault(key, set())
+        waiting.add(changed)
+        try:
+            async with asyncio.timeout(seconds):
+                while not holds(store.get(namespace, name)):
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            return False
+        finally:
+            waiting.discard(changed)
+            if not waiting:
+                self._awaited.pop(key, None)
+        return True
+
     async def run(self) -> None:
         """Keep the cache until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -329,6 +352,8 @@ class WatchCache:
         it = new if new is not None else old
         kind = type(it).__name__
         meta = it.metadata
+        for changed in self._awaited.get((kind, meta.namespace, meta.name), ()):
+            changed.set()
         for subscription in self._subscriptions:
             subscription.add(Change(kind, meta.namespace, meta.name, meta.uid))
         for observer in self._observers:

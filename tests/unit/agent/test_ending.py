@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.agent_runs import Bench, eventually, living
@@ -19,6 +20,8 @@ from kuberpa import wire
 from kuberpa_agent.errors import UnknownRunError
 from kuberpa_agent.platform import cgroup
 
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start programs as another user")
 STUBBORN = "trap '' TERM INT HUP; echo ready; while :; do sleep 600; done"
 
 
@@ -218,7 +221,10 @@ async def test_a_cgroup_finds_even_what_left_no_trace_when_the_shim_is_killed(be
     assert not os.access(group, os.F_OK)
 
 
-async def test_what_somebody_else_starts_for_a_run_is_found_by_its_mark(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("user", [None, pytest.param(NOBODY, marks=needs_root)], ids=["the same user", "another user"])
+async def test_what_somebody_else_starts_for_a_run_is_found_by_its_mark(
+    bench: Bench, tmp_path: Path, user: int | None
+) -> None:
     # As `at` does: a daemon that is not below the run starts a program with the environment of who asked.
     nap = f"6{uuid.uuid4().int % 10**8:08d}"
     box = tmp_path / "box"
@@ -226,7 +232,8 @@ async def test_what_somebody_else_starts_for_a_run_is_found_by_its_mark(bench: B
         "import json, pathlib, subprocess, sys, time\n"
         "box = pathlib.Path(sys.argv[1])\n"
         "while not box.exists(): time.sleep(0.01)\n"
-        "subprocess.Popen(['sleep', sys.argv[2]], env=json.loads(box.read_text()), start_new_session=True)\n"
+        f"how = dict(start_new_session=True, user={user!r})\n"
+        "subprocess.Popen(['sleep', sys.argv[2]], env=json.loads(box.read_text()), **how)\n"
         "time.sleep(600)\n"
     )
     scheduler = await asyncio.create_subprocess_exec(sys.executable, "-c", daemon, str(box), nap)
@@ -244,6 +251,23 @@ async def test_what_somebody_else_starts_for_a_run_is_found_by_its_mark(bench: B
     finally:
         scheduler.kill()
         await scheduler.wait()
+
+
+@needs_root
+@needs_cgroups
+async def test_a_cgroup_ends_what_belongs_to_another_user_too(bench: Bench) -> None:
+    nap = f"6{uuid.uuid4().int % 10**8:08d}"
+    sleep: Any = ("/bin/sleep", ["sleep", nap], {})  # its environment says nothing
+    become = f"import os; os.setresuid({NOBODY}, {NOBODY}, {NOBODY}); os.execve(*{sleep!r})"
+    run = f"(setsid {sys.executable} -c {shlex.quote(become)} >/dev/null 2>&1 &); echo ready; exec sleep {nap}"
+    uid = await bench.start("os.command", ["sh", "-c", run])
+    await bench.printed(uid, "ready")
+    await eventually(lambda: len(living(f"sleep\0{nap}")) == 2)
+    group = json.loads((bench.directory(uid) / "state.json").read_text())["cgroup"]
+    assert cgroup.members(group) >= living(f"sleep\0{nap}")
+    await bench.executor.kill(uid, 1)
+    assert (await bench.finished(uid)).end.survivors == ()
+    assert living(nap) == set()
 
 
 async def test_a_torn_last_line_after_a_crash_is_no_line(bench: Bench, marker: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from kuberpa.activity import ActivityItem
 from kuberpa.client import ACTIVITY_ITEMS, GoneError, Listing, Resource, UnavailableError
 from kuberpa_panel import watch
 from kuberpa_panel.watch import WatchCache
@@ -134,3 +135,20 @@ async def test_changes_are_coalesced_for_a_slow_subscriber() -> None:
             await until(cluster.events.empty)
             await until(lambda: cache.items.uid("a") is not None)
             assert len(await changes.take()) == 1
+
+
+async def test_whoever_waits_for_something_of_an_object_hears_of_it_at_once() -> None:
+    cluster = ScriptedCluster()
+    async with kept(cluster) as cache:
+
+        def is_second(item: ActivityItem | None) -> bool:
+            return item is not None and item.metadata.resource_version == "2"
+
+        waiting = asyncio.create_task(cache.until(cache.items, "n", "a", is_second, 60))
+        for version in (1, 2):
+            cluster.events.put_nowait(("MODIFIED", body("a", version)))
+        async with asyncio.timeout(20):
+            assert await waiting
+        assert await cache.until(cache.items, "n", "a", is_second, 0), "it holds already"
+        assert not await cache.until(cache.items, "n", "b", is_second, 0), "nobody waits for long"
+        assert cache._awaited == {}, "and nothing is left of those who waited"

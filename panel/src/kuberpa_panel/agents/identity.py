@@ -22,6 +22,8 @@ from kuberpa_panel.watch import WatchCache
 POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 REVIEWS_AT_ONCE: Final = 20
+RECORD_SECONDS: Final = 5.0
+"""The operator records a pod that soon after creating it."""
 MAX_TOKEN_CHARS: Final = 16 * 1024
 
 _ACCOUNT: Final = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):robot-([a-z0-9.-]{1,52})")
@@ -68,7 +70,7 @@ class Identifier:
         try:
             async with self._slots:
                 identity = _identity(await self._review(token), token)
-                await self._check(identity)
+            await self._check(identity)
         except ApiError as error:
             raise DeniedError(503, "the Kubernetes API cannot answer now; try again") from error
         return identity
@@ -82,7 +84,11 @@ class Identifier:
         return status
 
     async def _check(self, identity: Identity) -> None:
-        if is_pod_of(self._cache.robots.get(identity.namespace, identity.robot), identity):
+        # An agent that is quicker than the operator waits here: coming again would cost another review each time.
+        patience = RECORD_SECONDS if identity.pod_name == pod_name(identity.robot) else 0.0
+        robots = self._cache.robots
+        here = (identity.namespace, identity.robot)
+        if await self._cache.until(robots, *here, lambda robot: is_pod_of(robot, identity), patience):
             return
         try:  # the watch may be late by a moment
             robot = Robot.of(await self._cluster.get(ROBOTS, identity.namespace, identity.robot))
