@@ -7,12 +7,10 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psutil
 import pytest
 from tests.support.cluster import Cluster
 from tests.support.office import Body, Office, marked, opened
@@ -64,15 +62,6 @@ def printed(office: Office, name: str, text: str) -> None:
 def gone(marker: str) -> None:
     """Nothing of a program is left the moment its item is final."""
     assert marked(marker) == []
-
-
-def _sleeping(nap: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.cmdline() == ["sleep", nap]:
-                found.append(process)
-    return found
 
 
 class TestResults:
@@ -224,33 +213,6 @@ class TestNothingIsLeft:
         gone(nap)
         assert status["phase"] == "Succeeded", status
         assert not status.get("survivors")
-
-    def test_but_what_belongs_to_another_user_is_reported(self, office: Office, name: str, nap: str) -> None:
-        """A program that the kernel does not let the robot kill, as one that cron or sudo started for somebody else."""
-        folder = Path(tempfile.mkdtemp(prefix="kuberpa-setuid-"))
-        folder.chmod(0o755)
-        shutil.copy("/usr/bin/python3", folder / "raise")
-        (folder / "raise").chmod(0o4755)
-        leave = f"import os; os.setresuid(0, 0, 0); os.setsid(); os.execvp('sleep', ['sleep', '{nap}'])"
-        left: list[psutil.Process] = []
-        try:
-            # its parent ends, so it is reparented; what it inherited of the output would keep that open
-            script = f'({folder}/raise -I -c "{leave}" >/dev/null 2>&1 &); echo ready; sleep {nap}'
-            office.item(name, script, SHELL)
-            eventually(lambda: len(_sleeping(nap)) == 2, "both sleep", 60)
-            left = [each for each in _sleeping(nap) if each.uids().real == 0]
-            assert len(left) == 1, "one of them belongs to root"
-            office.kubectl("patch", "activityitem", name, "--type=merge", '--patch={"spec": {"desiredState": "Kill"}}')
-            status = office.ended(name)
-            assert (status["phase"], status["reason"]) == ("Killed", "KillRequested"), status
-            assert status["survivors"] == [left[0].pid]
-            assert [each.pid for each in _sleeping(nap)] == status["survivors"], (
-                "what is reported is there, and no more"
-            )
-        finally:
-            for each in left:
-                each.kill()
-            shutil.rmtree(folder)
 
     def test_after_the_item_is_deleted(self, office: Office, misbehave: Any) -> None:
         name, marker = misbehave(TREES["calls-setsid"])

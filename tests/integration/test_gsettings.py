@@ -298,12 +298,20 @@ async def test_what_is_kept_no_longer_is_deleted(panel: PanelProcess) -> None:
             )
             await database.execute("INSERT INTO log_lines VALUES ($1, 1, 1, now(), 'stdout', 'INFO', 'x', false)", uid)
         settings = Settings.of({"retention": {"activityDays": 30}})
-        rows = Database(lambda: panel.database_url)
-        await Housekeeping(rows, Audit(rows), lambda: settings).once(database)
+        for robot, age in (("gone", 90), ("there", 90), ("gone-just-now", 5)):
+            await database.execute("INSERT INTO definition_sets VALUES ('kept', '[]') ON CONFLICT DO NOTHING")
+            await database.execute(
+                "INSERT INTO robot_definitions VALUES ('hk', $1, 'kept', now() - make_interval(secs => $2))", robot, age
+            )
+        archive = Database(lambda: panel.database_url)
+        house = Housekeeping(archive, Audit(archive), lambda: settings, lambda _, name: not name.startswith("gone"))
+        await house.once(database)
+        robots_left = await database.fetch("SELECT robot FROM robot_definitions WHERE namespace = 'hk' ORDER BY robot")
         left = await database.fetch("SELECT uid FROM activities WHERE uid IN ('old-one', 'new-one')")
         lines = await database.fetch("SELECT uid FROM log_lines WHERE uid IN ('old-one', 'new-one')")
     finally:
         await database.close()
+    assert [row["robot"] for row in robots_left] == ["gone-just-now", "there"]
     assert [row["uid"] for row in left] == ["new-one"]
     assert [row["uid"] for row in lines] == ["new-one"]
 

@@ -6,8 +6,9 @@ import json
 import os
 import secrets
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from PIL import Image
 from tests.support.cluster import Cluster
 from tests.support.panel import NAMESPACE, PanelProcess, World, database, eventually
 from tests.support.remote import Person, Screen, real_agent, x_display, x_program
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from kuberpa.streams import MAX_STREAMS
+from kuberpa_panel.remote.sockets import PER_VIEWER
 
 ROBOT = "desk"
 
@@ -288,6 +292,54 @@ async def test_who_may_only_look_does_not_get_the_keyboard(room: Room) -> None:
         await person.send(take=True)
         assert "create robots/control" in (await person.told(lambda news: "refused" in news))["refused"]
         assert not (await person.told(lambda news: "controller" in news))["mine"]
+
+
+async def test_of_a_thousand_sockets_of_one_person_a_hundred_are_opened_and_nobody_else_suffers(room: Room) -> None:
+    answers: Counter[int] = Counter()
+    said: set[str] = set()
+    async with AsyncExitStack() as stack:
+
+        async def open_one() -> None:
+            try:
+                await stack.enter_async_context(Person.at(room.far, "/api/v1/thumbnails", room.tokens["chief"]))
+                answers[101] += 1
+            except InvalidStatus as error:
+                answers[error.response.status_code] += 1
+                said.add(json.loads(error.response.body or b"{}")["detail"])
+
+        for _ in range(20):
+            await asyncio.gather(*(open_one() for _ in range(50)))
+        assert answers == {101: PER_VIEWER, 429: 1000 - PER_VIEWER}
+        assert said == {f"You have {PER_VIEWER} screens and terminals open: close some first."}
+        async with Person.at(room.far, room.path("screen"), room.tokens["operator"]) as other:
+            await other.told(lambda news: "viewers" in news)
+    async with asyncio.timeout(30):
+        while True:  # what was closed counts no more, as soon as the panel has noticed
+            with suppress(InvalidStatus):
+                async with Person.at(room.far, room.path("screen"), room.tokens["chief"]) as again:
+                    await again.told(lambda news: "viewers" in news)
+                    return
+
+
+async def test_of_a_hundred_views_of_one_robot_those_beyond_its_streams_are_told_why(room: Room) -> None:
+    ends: Counter[str] = Counter()
+    async with AsyncExitStack() as stack:
+
+        async def look() -> None:
+            person = await stack.enter_async_context(Person.at(room.near, room.path("screen"), room.tokens["boss"]))
+            with suppress(ConnectionClosed):
+                await person.told(lambda news: "viewers" in news)
+            ends[person.socket.close_reason or "looks"] += 1
+
+        await asyncio.gather(*(look() for _ in range(PER_VIEWER)))
+        why = f"{MAX_STREAMS} streams of this robot are open: close one first"
+        assert ends == {"looks": MAX_STREAMS, why: PER_VIEWER - MAX_STREAMS}
+    async with asyncio.timeout(60):
+        while True:  # the agent hears of each that is closed
+            async with Person.at(room.near, room.path("screen"), room.tokens["operator"]) as person:
+                with suppress(ConnectionClosed):
+                    await person.told(lambda news: "viewers" in news)
+                    return
 
 
 async def test_a_screenshot_is_a_picture_for_whoever_may_see_it(room: Room) -> None:

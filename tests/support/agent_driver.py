@@ -39,6 +39,8 @@ async def main() -> None:
                 say({"type": "refused", "reason": error.reason, "message": str(error)})
         elif call["call"] == "acknowledge":
             executor.acknowledge(call["uid"], 1, call["seq"])
+        elif call["call"] == "kill":
+            await executor.kill(call["uid"], 1)
         elif call["call"] == "configure":
             await executor.configure(wire.Settings.of(call["settings"]))
     await executor.close(CloseMode.DETACH)

@@ -44,6 +44,16 @@ _OF_SEALED: Final = (
     "WHERE seq <= (SELECT coalesce(max(seq), 0) FROM audit_seals) ORDER BY seq LIMIT $1) RETURNING 1) "
     "SELECT count(*) FROM old"
 )
+_DESCRIBED: Final = (
+    "SELECT namespace, robot FROM robot_definitions WHERE updated_at < statement_timestamp() - $1::interval"
+)
+_OF_ROBOTS: Final = (
+    "DELETE FROM robot_definitions USING unnest($1::text[], $2::text[]) AS gone(namespace, robot) "
+    "WHERE robot_definitions.namespace = gone.namespace AND robot_definitions.robot = gone.robot "
+    "AND updated_at < statement_timestamp() - $3::interval"
+)
+SETTLED: Final = timedelta(minutes=1)
+"""What was written a moment ago may be of a Robot that the watch has not told of yet."""
 
 
 def due(retention: Retention) -> tuple[tuple[str, str, timedelta], ...]:
@@ -58,8 +68,15 @@ def due(retention: Retention) -> tuple[tuple[str, str, timedelta], ...]:
 class Housekeeping:
     """The loop of whichever replica holds the lock."""
 
-    def __init__(self, database: Database, audit: Audit, settings: Callable[[], Settings]) -> None:
-        self._database, self._audit, self._settings = database, audit, settings
+    def __init__(
+        self,
+        database: Database,
+        audit: Audit,
+        settings: Callable[[], Settings],
+        exists: Callable[[str, str], bool],
+    ) -> None:
+        """`exists`: whether there is a Robot of that namespace and name; True where it is not known yet."""
+        self._database, self._audit, self._settings, self._exists = database, audit, settings, exists
 
     async def run(self) -> None:
         """Keep house until cancelled."""
@@ -80,6 +97,7 @@ class Housekeeping:
             if total:
                 log.info("%d %s were older than %s and are deleted", total, what, age)
         await self._seal(connection)
+        await self._forget_robots(connection)
         await connection.fetchval("SELECT 1", timeout=5)
 
     async def _seal(self, connection: Any) -> None:
@@ -95,3 +113,14 @@ class Housekeeping:
         while deleted := await connection.fetchval(_OF_SEALED, BITE):
             log.info("%d sealed entries of the audit trail are deleted", deleted)
             await asyncio.sleep(BREATH_SECONDS)
+
+    async def _forget_robots(self, connection: Any) -> None:
+        """What robots could run goes with them; what one of their name says next is written anew."""
+        known = await connection.fetch(_DESCRIBED, SETTLED)
+        gone = [(row["namespace"], row["robot"]) for row in known if not self._exists(row["namespace"], row["robot"])]
+        for at in range(0, len(gone), BITE):
+            namespaces, robots = zip(*gone[at : at + BITE], strict=True)
+            await connection.execute(_OF_ROBOTS, list(namespaces), list(robots), SETTLED)
+            await asyncio.sleep(BREATH_SECONDS)
+        if gone:
+            log.info("what %d robots could run that are gone is deleted", len(gone))

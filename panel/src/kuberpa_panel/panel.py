@@ -107,7 +107,7 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
             "archive": ArchiveLoop(cluster, cache, database, ingest).run,
             "firings": FiringHistory(cluster, cache, database, HandOver(cluster, queues)).run,
             "settings": Tuning(cache, gsettings.settings, settings.log_level).run,
-            "retention": Housekeeping(database, audit, gsettings.settings).run,
+            "retention": Housekeeping(database, audit, gsettings.settings, partial(_exists, cache)).run,
             "audit": audit.run,
             "witness": Witness(database, cache).run,
             "queue rows": queue_rows.run,
@@ -141,6 +141,11 @@ async def _keep(name: str, loop: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("the %s loop failed and starts again", name)
         await asyncio.sleep(RESTART_SECONDS)
+
+
+def _exists(cache: WatchCache, namespace: str, robot: str) -> bool:
+    """Whether there is such a Robot, as far as is known: before everything was listed, absence proves nothing."""
+    return not cache.synced or cache.robots.get(namespace, robot) is not None
 
 
 def _archive_changed(database: Database, lease: ReplicaLease) -> None:

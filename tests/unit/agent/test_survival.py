@@ -4,16 +4,15 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psutil
 import pytest
-from tests.support import agent_driver
 from tests.support.agent_runs import Bench, eventually, living, local_workers
+from tests.support.driven_agent import Agent
 
 from kuberpa import wire
 from kuberpa_agent import follower, journal
@@ -21,59 +20,6 @@ from kuberpa_agent.errors import BusyError, DuplicateError, ShuttingDownError, S
 from kuberpa_agent.executor import WINDOW_BYTES, CloseMode, Executor
 
 LEDGER = "echo {line} >> {ledger}; i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo line $i; sleep 0.01; done"
-
-
-class Agent:
-    """The driver process."""
-
-    def __init__(self, state_dir: Path) -> None:
-        self._state_dir = state_dir
-
-    async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            agent_driver.__file__,
-            str(self._state_dir),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=16 * 1024 * 1024,
-        )
-        await self.event("ready")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.kill()
-
-    async def kill(self) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-
-    def call(self, name: str, **arguments: Any) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"call": name, **arguments}).encode() + b"\n")
-
-    def start(self, uid: str, *argv: str, **options: Any) -> None:
-        job = {
-            "uid": uid,
-            "token": 1,
-            "namespace": "t",
-            "name": "n",
-            "def": "os.command",
-            "input": {"args": [list(argv)]},
-        }
-        self.call("start", job={**job, **options})
-
-    async def event(self, kind: str, condition: Any = lambda _: True) -> dict[str, Any]:
-        """The next event of a kind that fits."""
-        assert self._process.stdout is not None
-        async with asyncio.timeout(60):
-            while line := await self._process.stdout.readline():
-                event: dict[str, Any] = json.loads(line)
-                if event["type"] == kind and condition(event):
-                    return event
-        raise AssertionError("the agent ended")
 
 
 @pytest.fixture
@@ -319,7 +265,7 @@ async def test_closing_leaves_no_process_of_the_agent(tmp_path: Path) -> None:
 
 async def test_an_idle_agent_is_small(tmp_path: Path) -> None:
     async with Agent(tmp_path / "state") as agent:
-        assert psutil.Process(agent._process.pid).memory_info().rss < 50 * 1024 * 1024
+        assert psutil.Process(agent.pid).memory_info().rss < 50 * 1024 * 1024
 
 
 async def test_a_run_that_no_shim_claims_fails_and_can_never_begin(
