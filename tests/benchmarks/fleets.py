@@ -14,12 +14,14 @@ import asyncio
 import json
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psutil
 from tests.benchmarks.measurement import say
 from tests.support.cluster import Cluster, running
@@ -34,6 +36,9 @@ SELECTOR = "team=swarm"
 DEPLOYMENTS = Resource("deployments", "Deployment", "apps", "v1")
 CONFIG_MAPS = Resource("configmaps", "ConfigMap", "", "v1")
 IN_FLIGHT = 64
+SHARED = frozenset({"1 rows of definition_sets"})
+ROWS_WITHIN = 180
+"""The panel looks for what it keeps no longer once a minute, and leaves what is younger than a minute."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,15 @@ def create_fleet(cluster: Cluster, namespace: str = "default") -> None:
     cluster.kubectl("create", "-f", "-", stdin=json.dumps(body))
 
 
-def up_and_down(cluster: Cluster, robots: int, *, namespace: str = "default", seconds: float = 300) -> Round:
-    """Scale to so many and back, by kubectl scale as people do."""
+def up_and_down(
+    cluster: Cluster, robots: int, *, namespace: str = "default", seconds: float = 300, rows_within: float = 0
+) -> Round:
+    """Scale to so many and back, by kubectl scale as people do.
+
+    `rows_within`: seconds that the panel has to delete rows, and the runtime folders; 0: those are not looked at.
+    """
     target = (ROBOT_FLEETS, FLEET)
+    before = traces(cluster)
     up, up_cpu = _scaled(cluster, target, namespace, robots, seconds)
     down, down_cpu = _scaled(cluster, target, namespace, 0, seconds)
     left, end = remains(cluster, namespace), time.monotonic() + 60
@@ -74,7 +85,8 @@ def up_and_down(cluster: Cluster, robots: int, *, namespace: str = "default", se
         # the garbage collector of the cluster takes its time
         cluster.try_kubectl("wait", "--for=delete", *left, "-n", namespace, "--timeout=60s")
         left = remains(cluster, namespace)
-    return Round(robots, up, down, (*left, *agents(cluster)), up_cpu, down_cpu, operator_megabytes())
+    grown = _grown(cluster, before, rows_within) if rows_within else ()
+    return Round(robots, up, down, (*left, *agents(cluster), *grown), up_cpu, down_cpu, operator_megabytes())
 
 
 def _scaled(
@@ -121,6 +133,37 @@ def remains(cluster: Cluster, namespace: str = "default") -> tuple[str, ...]:
     robots = cluster.kubectl("get", "robots", "-l", SELECTOR, "-n", namespace, "-o", "name").split()
     text = cluster.kubectl("get", "pods,serviceaccounts", "-l", "kuberpa.dev/robot", "-n", namespace, "-o", "name")
     return (*robots, *(name for name in text.split() if f"/robot-{FLEET}-" in name))
+
+
+def traces(cluster: Cluster) -> dict[str, int]:
+    """What there is beside objects of robots: folders of pods, Leases, rows."""
+    pods = cluster.site.paths.pods
+    folders = len(list(pods.iterdir())) if pods.exists() else 0
+    leases = len(cluster.kubectl("get", "leases", "-A", "-o", "name").split())
+    return {"folders of pods": folders, "Leases": leases, **asyncio.run(_rows(cluster.postgres_url))}
+
+
+async def _rows(url: str) -> dict[str, int]:
+    connection = await asyncpg.connect(url)
+    try:
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        # that somebody scaled a fleet is kept for long
+        names = sorted(name for row in tables if not (name := str(row["tablename"])).startswith("audit"))
+        return {f"rows of {name}": await connection.fetchval(f'SELECT count(*) FROM "{name}"') for name in names}
+    finally:
+        await connection.close()
+
+
+def _grown(cluster: Cluster, before: dict[str, int], seconds: float) -> tuple[str, ...]:
+    """What there is more of than before, even after so many seconds; what robots can run is one row for all of them."""
+    end = time.monotonic() + seconds
+    while True:
+        now = traces(cluster)
+        more = [f"{count - before.get(what, 0)} {what}" for what, count in now.items() if count > before.get(what, 0)]
+        more = [each for each in more if each not in SHARED]
+        if not more or time.monotonic() > end:
+            return tuple(more)
+        threading.Event().wait(2)  # what happens is in other processes
 
 
 def deployment_up_and_down(cluster: Cluster, pods: int, seconds: float = 300) -> dict[str, float]:
@@ -234,7 +277,7 @@ def main() -> int:
         create_fleet(cluster)
         rounds = []
         for number in range(1, options.rounds + 1):
-            rounds.append(up_and_down(cluster, options.robots))
+            rounds.append(up_and_down(cluster, options.robots, rows_within=ROWS_WITHIN))
             _say("simulated" if options.agents == "simulated" else "real", number, rounds[-1], peer)
     return int(any(each.left for each in rounds))
 

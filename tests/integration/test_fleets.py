@@ -1,6 +1,7 @@
 """Fleets through everything that `kuberpa up` starts: kubectl scale, the panel, real and simulated robots."""
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.support.waiting import eventually
 from kuberpa_cli.embedded.cluster import Layer
 
 pytestmark = pytest.mark.timeout(600)
+MANY = int(os.environ.get("KUBERPA_TEST_FLEET", "40"))
+"""Simulated robots that come and go; 1,000 take some minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,7 @@ def test_many_simulated_robots_come_and_go_without_a_trace(tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("swarm")
     with running(folder, frozenset(Layer), agents="simulated") as cluster:
         create_fleet(cluster)
-        seen = up_and_down(cluster, 40, seconds=120)
+        seen = up_and_down(cluster, MANY, seconds=120 + MANY)
     assert seen.left == ()
 
 
