@@ -216,6 +216,11 @@ async def test_credentials_that_prove_nothing_are_refused(office: Office) -> Non
             assert caught.value.status == status_
 
 
+def reasons(office: Office, robot: str) -> set[str]:
+    """Reasons of the robot's conditions."""
+    return {str(each["reason"]) for each in status(office, robot)["conditions"]}
+
+
 def wheels(folder: Path) -> Path:
     """Two newer versions of the agent: one that works, and one whose doctor finds something."""
     found = folder / "wheels"
@@ -248,11 +253,13 @@ def test_an_agent_is_upgraded_in_place_and_a_version_that_is_ill_is_not_taken(
     service = subprocess.Popen([sys.executable, "-m", "kuberpa_agent", "service", "run", "--home", str(home)])
     try:
         phase_is(office, robot, "Idle")
+        assert "AgentUpToDate" in reasons(office, robot)
         office.item("lasting", f"echo begun; while ! test -e {release}; do sleep 0.1; done; echo done", robot)
         office.phase("lasting", "Running")
         taken = agent(home, "upgrade", "kuberpa-agent==9.0.0", "--find-links", str(found))
         assert taken.returncode == 0, taken.stderr
         eventually(lambda: status(office, robot)["agent"]["version"] == "9.0.0", "the new version is connected")
+        eventually(lambda: "AgentNewer" in reasons(office, robot), "it is told that the agent is of another version")
         refused = agent(home, "upgrade", "kuberpa-agent==9.1.0", "--find-links", str(found))
         assert refused.returncode == 1
         assert "WRONG rot: rotten" in refused.stderr

@@ -170,7 +170,8 @@ class Reconciler:
         decision = self._ask(kind, subject)
         now = self.router.gatherer.clock.now()
         if decision.unhurried and (moment := self._pace.moment(key, now, busy=self.queue.busy)) is not None:
-            self.queue.wake(key, moment)
+            sooner = decision.wake_at is not None and now < decision.wake_at < moment
+            self.queue.wake(key, decision.wake_at if sooner else moment)
             return None
         self._pace.cancel(key)
         self.queue.wake(key, decision.wake_at)

@@ -1,6 +1,6 @@
 """Robots through the whole operator, over an API server in memory."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -352,3 +352,16 @@ async def test_the_steps_of_an_end_are_told_only_when_it_takes_long(sim: Simulat
     assert written == begun + 1, "what the agent said, and nothing of the operator's"
     await sim.pass_time(3)
     assert "pod to end" in (await sim.status("robots", "invoices"))["message"]
+
+
+async def test_what_is_in_no_hurry_delays_nothing_that_is_due(sim: Simulation) -> None:
+    sim.api.lingering = True
+    await sim.robot("invoices")
+    await sim.wants("invoices", desiredState="Stopped")
+    await sim.pass_time(2.5)  # the steps of this end are to be told by now, when there is time
+    sim.reconciler._pace._next = sim.clock.now() + timedelta(minutes=10)  # and there is none for long
+    sim.router.queue.add(("Robot", (await sim.get("robots", "invoices"))["metadata"]["uid"]))
+    await sim.settle()
+    await sim.pass_time(1)
+    deletions = [request for request in sim.api.requests if request[:2] == ("delete", "pods")]
+    assert len(deletions) == 1, "an agent that says nothing is waited for no longer than always"
