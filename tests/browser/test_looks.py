@@ -62,6 +62,7 @@ WORK_PAGES = [
     f"/fleets/{NAMESPACE}/clerks",
     "/gsettings",
     f"/robots/{NAMESPACE}/mail/storage",
+    f"/robots/{NAMESPACE}/mail?tab=console",
     f"/gsettings/robots/{NAMESPACE}?q=mail",
     "/gsettings/settings/panel",
     "/audit",

@@ -26,7 +26,7 @@ class Desk:
 @pytest.fixture(scope="module")
 async def desk(site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
     world = World(site.seeder.cluster)
-    await world.robot("desk")
+    await world.robot("desk", debug={"enabled": True})
     folder = tmp_path_factory.mktemp("desk") / "agent"
     async with (
         x_display(800, 600) as display,
@@ -145,3 +145,32 @@ async def test_a_viewer_gets_neither_the_tabs_nor_the_pages(visitor: Visitor) ->
         await expect(page.get_by_role("link", name=name, exact=True)).to_have_count(0)
     for tab in ("screen", "terminal", "files", "processes", "audit"):
         assert await visitor.go(f"/robots/{NAMESPACE}/mail?tab={tab}") == 403
+
+
+async def test_a_console_runs_python_is_interrupted_and_each_line_is_written_down(boss: Visitor, desk: Desk) -> None:
+    page = boss.page
+    await boss.go(f"{PAGE}?tab=console")
+    source, output = page.locator("#console-source"), page.locator("#console-output")
+    await expect(source).to_be_enabled()
+    await source.fill("import os; os.getcwd()")
+    await source.press("Enter")
+    await expect(output).to_contain_text(f"'{desk.home}/state/files'")
+    await source.fill("for n in range(3):")
+    await source.press("Enter")
+    await expect(source).to_have_value("for n in range(3):\n")
+    await source.press_sequentially("    print(f'<b>{n}</b>')")
+    await source.press("Control+Enter")
+    await expect(output).to_contain_text("<b>2</b>")
+    await source.fill("import time; print('asleep'); time.sleep(600)")
+    await source.press("Enter")
+    await expect(output.locator(".k-out-stdout").last).to_have_text("asleep")
+    await page.get_by_role("button", name="Interrupt").click()
+    await expect(output).to_contain_text("KeyboardInterrupt")
+    await expect(source).to_be_enabled()
+    await source.press("ArrowUp")
+    await expect(source).to_have_value("import time; print('asleep'); time.sleep(600)")
+    await page.locator("#console-close").click()
+    await expect(page.locator("#console-words")).to_contain_text("Closed")
+    await boss.go(f"{PAGE}?tab=audit")
+    await expect(page.get_by_role("rowheader", name="console.run")).to_have_count(4)
+    await expect(page.locator("main")).to_contain_text("os.getcwd()")

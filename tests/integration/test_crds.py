@@ -47,6 +47,12 @@ def on_a_host_or_outside() -> tuple[Refusal, ...]:
         ("Robot", {"runtime": host, "packages": ["x==1"]}, "spec.packages", "cannot be installed on a host"),
         ("Robot", {"runtime": external, "secrets": [secret]}, "spec.secrets", no_secrets),
         ("Robot", {"runtime": external, "packageIndex": index}, "spec.packageIndex", no_secrets),
+        (
+            "Robot",
+            {"runtime": host, "debug": {"enabled": True}},
+            "spec.debug.enabled",
+            "cannot be true with runtime.host",
+        ),
         ("Robot", {"runtime": host, "session": {"type": "Console"}}, "spec.session.type", "must be None with runtime."),
         ("Robot", {"runtime": external, "session": RDP_SESSION}, "spec.session.type", "RDP needs runtime.linuxPod"),
     )

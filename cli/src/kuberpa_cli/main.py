@@ -7,6 +7,7 @@ from kuberpa_cli.commands import cluster
 from kuberpa_cli.errors import KuberpaError
 from kuberpa_cli.gsettings import commands as gsettings_commands
 from kuberpa_cli.queues import commands as queue_commands
+from kuberpa_cli.remote import debug_commands
 from kuberpa_cli.schedules import commands as schedules
 from kuberpa_cli.work import commands as work
 from kuberpa_cli.work import enrol_commands, fleet_commands, robot_commands
@@ -20,6 +21,7 @@ app = typer.Typer(
 cluster.register(app)
 work.register(app)
 robot_commands.register(app)
+debug_commands.register(app)
 fleet_commands.register(app)
 enrol_commands.register(app)
 schedules.register(app)

@@ -64,6 +64,15 @@ class Retry(Model):
     ] = 10
 
 
+class ActivityDebug(Model):
+    """Waiting for somebody's debugger."""
+
+    wait_seconds: Annotated[
+        int,
+        Field(ge=1, le=3600, description="How long it waits for a debugger; then it goes on without one."),
+    ] = 300
+
+
 class DesiredState(StrEnum):
     """What is wanted of an item; it can only move rightwards: Run, Stop, Kill."""
 
@@ -143,6 +152,15 @@ class ActivityItemSpec(Model):
             description="Whether it waits, with reason SessionLocked, SessionDisconnected, SessionLoggedOff or "
             "NoSession, until its robot has an active graphical session. Without it the definition decides: "
             "input.send, window.list and window.activate need one, and those of packages that say so."
+        ),
+    ] = None
+    debug: Annotated[
+        ActivityDebug | None,
+        Field(
+            description="Before the definition begins, wait until somebody attaches a debugger (`kuberpa debug ROBOT "
+            "ITEM`, which takes create activityitems/debug). Only for definitions in Python, on robots with "
+            "spec.debug.enabled, whose packages include debugpy; elsewhere the attempt fails with reason NotSupported. "
+            "The time it waits counts as time that it runs. debug: {} waits for five minutes."
         ),
     ] = None
     priority: Annotated[

@@ -162,6 +162,11 @@ _ROBOT: Final[dict[str, tuple[Rule, ...]]] = {
             field="packages",
         ),
         Rule(
+            rule="!has(self.runtime.host) || !self.?debug.?enabled.orValue(false)",
+            message="cannot be true with runtime.host: neither consoles nor debuggers reach what works there",
+            field="debug.enabled",
+        ),
+        Rule(
             rule="!has(self.runtime.external) || !has(self.secrets) || self.secrets.size() == 0",
             message=_MOUNTED,
             field="secrets",

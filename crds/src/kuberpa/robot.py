@@ -76,6 +76,20 @@ class RobotStop(Model):
     ] = 300
 
 
+class RobotDebug(Model):
+    """What people may do inside the robot's processes."""
+
+    enabled: Annotated[
+        bool,
+        Field(
+            description="Whether people with the right to create robots/console may open a Python console in a process "
+            "of this robot, and those with create activityitems/debug may attach a debugger to activities that ask for "
+            "it. What they do runs as the robot, with its packages and credentials; who came, and each line of a "
+            "console, is written down. Taken back, what is open ends."
+        ),
+    ] = False
+
+
 class RobotSpec(Model):
     """What a robot is."""
 
@@ -139,6 +153,9 @@ class RobotSpec(Model):
             "the log of the ActivityItem that status.program.item names."
         ),
     ] = None
+    debug: Annotated[
+        RobotDebug, Field(description="What people may do inside the robot's processes; without it, nothing.")
+    ] = RobotDebug()
     concurrency: Annotated[int, Field(ge=1, le=64, description="How many synchronous activities run at a time.")] = 1
     async_concurrency: Annotated[
         int,

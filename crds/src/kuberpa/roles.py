@@ -42,8 +42,8 @@ MEANINGS: Final = {
     "screens and processes, and recordings of what failed. The policies kuberpa-control and kuberpa-pause keep the "
     "verb patch to that: everything else takes update.",
     Role.DEVELOPER: "What operators may, create and change schedules, calendars, work queues and free trees, and work "
-    "on a robot from afar: keyboard and mouse, terminal, files and processes. That is worth as much as the robot's "
-    "credentials.",
+    "on a robot from afar: keyboard and mouse, terminal, Python console, debugger, files and processes. That is worth "
+    "as much as the robot's credentials.",
     Role.ADMIN: "What developers may, create, change and delete robots, fleets and hosts, invite agents, and give each "
     "of these roles to others in the namespace. Whoever creates a robot decides what code runs in its pod and which "
     "Secrets of the namespace it reads.",
@@ -105,6 +105,10 @@ def _table() -> tuple[Grant, ...]:  # length: one line a right
         _grant(developer, "robots/control", "create"),
         _grant(developer, "robots/session", "create"),
         _grant(developer, "robots/terminal", "create"),
+        _grant(developer, "robots/console", "create"),
+        _grant(developer, "activityitems/debug", "create"),
+        # the same of one robot's activities, as for their output
+        _grant(developer, "robots/debug", "create"),
         _grant(developer, "robots/processes", "delete"),
         _grant(developer, "robots/files", "get create delete"),
         _grant(admin, "robots/host", "create"),

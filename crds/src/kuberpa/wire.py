@@ -34,7 +34,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
-from kuberpa.activity import ActivityError, Inject
+from kuberpa.activity import ActivityDebug, ActivityError, Inject
 from kuberpa.host import HostReport
 from kuberpa.lifecycle import Outcome
 from kuberpa.model import Instant, Model
@@ -214,6 +214,8 @@ class Settings(Model):
     lost_after_seconds: Annotated[float, Field(gt=0)] = 60.0
     state: RobotState = RobotState.RUNNING
     session: Session = Session()
+    debug: bool = False
+    """Whether people may open consoles in processes of the robot, and attach debuggers."""
     generation: int = 0
     """Of the Robot's spec."""
 
@@ -256,6 +258,8 @@ class Start(Model):
     timeout_seconds: int | None = None
     grace_period_seconds: int = 30
     retryable: bool = False
+    debug: ActivityDebug | None = None
+    """Wait for a debugger first."""
 
 
 class Stop(Model):
@@ -351,6 +355,8 @@ class StreamKind(StrEnum):
     FILES = "files"
     PROCESSES = "processes"
     RECORDING = "recording"
+    CONSOLE = "console"
+    DEBUGGER = "debugger"
 
 
 StreamId = Annotated[int, Field(ge=1, lt=2**32)]

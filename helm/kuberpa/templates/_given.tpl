@@ -23,7 +23,7 @@
   resources: [robots/storage]
   verbs: [get, update]
 - apiGroups: [kuberpa.dev]
-  resources: [robots/run, robots/stop, robots/control, robots/terminal, robots/host]
+  resources: [robots/run, robots/stop, robots/control, robots/terminal, robots/console, robots/debug, robots/host]
   verbs: [create]
 - apiGroups: [kuberpa.dev]
   resources: [robots/session]

@@ -24,13 +24,14 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kuberpa import wire
 from kuberpa.robot import PackagesStatus, RobotState
 from kuberpa_agent import journal
+from kuberpa_agent.bench import Bench
 from kuberpa_agent.control import CloseMode, Control
 from kuberpa_agent.definitions import Known, validate
 from kuberpa_agent.desktop.keeper import Keeper
@@ -97,6 +98,7 @@ class Executor:
         )
         self._tombstones = Tombstones(state_dir / "forgotten")
         self._settings = wire.Settings()
+        self._tell_settings: Callable[[wire.Settings], None] = lambda _: None
         self._runs: dict[str, Run] = {}
         self._starting: dict[str, tuple[bool | None, asyncio.Future[None]]] = {}
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -137,6 +139,7 @@ class Executor:
         Pausing and stopping are told to what runs; wire.State says how far it is.
         """
         self._settings = settings
+        self._tell_settings(settings)
         self._workers.configure(Wanted(settings.packages, settings.package_index))
         self._control.obey(settings.state, settings.generation)
         if not self._control.takes_work:
@@ -145,6 +148,22 @@ class Executor:
         if settings.state is RobotState.KILLING:
             for run in [run for run in self._runs.values() if run.exit is None]:
                 await self.kill(run.uid, run.token, reason="RobotStopped")
+
+    def on_settings(self, tell: Callable[[wire.Settings], None]) -> None:
+        """Tell of settings whenever they are applied."""
+        self._tell_settings = tell
+
+    def bench(self) -> Bench:
+        """Where a console of this robot would work. Raises errors.RefusedError on a host, which has none."""
+        if not isinstance(self._workers, Workers):
+            raise BusyError("a robot on a host has no process here")
+        environment = journal.surroundings(self._places, self._workers.path_of())
+        return Bench(self._workers.python, self._places.files_dir, {**environment, **self._session.environment})
+
+    def door(self, uid: str, token: int) -> dict[str, Any] | None:
+        """Where the debugger of a run that waits for one, or has one, listens: worker.debug_adapter."""
+        run = self._runs.get(run_name(uid, token))
+        return None if run is None or run.exit is not None else rundir.read_json(run.directory / rundir.DEBUG)
 
     def definitions(self) -> tuple[wire.Definition, ...]:
         """Every definition that can be started now, sorted by name."""
@@ -324,6 +343,7 @@ class Executor:
             packages="" if target.builtin else self._workers.fingerprint,
             programs=self._workers.path_of(),
             lost_after=self._settings.lost_after_seconds,
+            debuggable=self._settings.debug,
             screen=self._session.environment,
         )
         try:

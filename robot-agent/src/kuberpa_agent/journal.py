@@ -49,10 +49,12 @@ def document(  # noqa: PLR0913  what a job is made of
     packages: str,
     programs: Path | None,
     lost_after: float,
+    debuggable: bool = False,
     screen: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """job.json: all that a shim and a payload need to know.
 
+    `debuggable`: whether the robot allows debuggers.
     `programs`: folder of the robot's packages' programs. `screen`: how programs find the robot's session.
     """
     return {
@@ -68,6 +70,7 @@ def document(  # noqa: PLR0913  what a job is made of
         "orphanAfterSeconds": lost_after * (1 - _MARGIN) if job.retryable else None,
         "leaseFile": str(places.lease),
         "filesDir": str(places.files_dir),
+        "debuggable": debuggable,
         "outputLimitBytes": places.output_limit_bytes,
         "resultLimitBytes": MAX_RESULT_BYTES,
         "env": {**_environment(name, job, places, programs), **screen},
@@ -84,8 +87,13 @@ def _environment(name: str, job: wire.Start, places: Places, programs: Path | No
         "KUBERPA_ITEM_UID": job.uid,
         "KUBERPA_ATTEMPT": str(job.attempt),
         HELD_FILE_VARIABLE: str(places.state_dir / "runs" / name / rundir.HELD),
-        ROBOT_STATE_VARIABLE: str(places.state_dir / ROBOT_STATE_FILE),
     }
+    return environment | surroundings(places, programs)
+
+
+def surroundings(places: Places, programs: Path | None) -> dict[str, str]:
+    """What all processes of the robot's code find in their environment."""
+    environment = {ROBOT_STATE_VARIABLE: str(places.state_dir / ROBOT_STATE_FILE)}
     if places.secrets_dir is not None:
         environment[SECRETS_DIR_VARIABLE] = str(places.secrets_dir)
     if programs is not None:

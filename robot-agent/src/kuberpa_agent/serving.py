@@ -38,7 +38,14 @@ async def serve(  # length: its parts, one after another
     await executor.open()
     facts = local_facts()
     log.info("started", extra={"version": facts.version, "panel": settings.panel_url, "pid": os.getpid()})
-    services = Services(settings, executor.taken_over, lambda: any(run.running for run in executor.runs()))
+    services = Services(
+        settings,
+        executor.taken_over,
+        lambda: any(run.running for run in executor.runs()),
+        executor.bench,
+        executor.door,
+    )
+    executor.on_settings(services.apply)
     remote = Remote(services.by_kind())
     agent = Agent(endpoint, executor, facts, remote=remote)
     desk = Desk(settings.state_dir, executor, agent.relay)

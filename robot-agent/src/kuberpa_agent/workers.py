@@ -91,6 +91,11 @@ class Workers:
         """Folder of the programs of the set in use."""
         return self._packages.bin(self.fingerprint) if self.fingerprint else None
 
+    @property
+    def python(self) -> Path:
+        """The interpreter that has the robot's packages; the agent's own while there are none."""
+        return self._packages.python(self.fingerprint) if self.fingerprint else Path(sys.executable)
+
     async def close(self) -> None:
         """End the workers and a running installation."""
         if self._task is not None:

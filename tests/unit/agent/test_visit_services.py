@@ -6,6 +6,7 @@ import pytest
 
 from kuberpa.host import Supervised
 from kuberpa.wire import StreamKind
+from kuberpa_agent.bench import Bench
 from kuberpa_agent.settings import AgentSettings, SettingsError, read_settings
 from kuberpa_agent.visits.services import Services
 
@@ -16,8 +17,12 @@ ENVIRONMENT = {
 }
 
 
+def _no_bench() -> Bench:
+    raise AssertionError("nobody opens a console here")
+
+
 def kinds(settings: AgentSettings) -> set[StreamKind]:
-    return set(Services(settings, lambda _: None, lambda: False).by_kind())
+    return set(Services(settings, lambda _: None, lambda: False, _no_bench, lambda _uid, _token: None).by_kind())
 
 
 def test_a_supervisor_shows_the_screen_and_nothing_of_its_own_machine() -> None:

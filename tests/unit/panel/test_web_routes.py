@@ -24,6 +24,8 @@ UNGUARDED = {
     "/replica/v1/stream": "other replicas, who prove by a signed ticket what they may",
     "/api/v1/robots/{namespace}/{name}/terminal": "remote.sockets asks for create robots/terminal before it accepts",
     "/api/v1/robots/{namespace}/{name}/screen": "remote.sockets asks for get robots/session before it accepts",
+    "/api/v1/robots/{namespace}/{name}/console": "remote.sockets asks for create robots/console before it accepts",
+    "/api/v1/activities/{namespace}/{name}/debugger": "remote.sockets asks for create activityitems/debug before that",
     "/api/v1/thumbnails": "a viewer's socket: get robots/session is asked for robot by robot",
     wire.PATH: "agents, who prove their identity there by a token of their pod",
 }

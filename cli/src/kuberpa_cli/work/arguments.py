@@ -145,6 +145,8 @@ class Request:
     async_: bool = False
     timeout_seconds: int | None = None
     priority: int | None = None
+    debug: bool = False
+    """Whether it waits for a debugger."""
 
     def to_spec(self) -> Body:
         """The spec with nothing in it that has a default. Raises UsageError naming the field."""
@@ -159,6 +161,8 @@ class Request:
             spec["input"] = self.input
         if self.async_:
             spec["async"] = True
+        if self.debug:
+            spec["debug"] = {}
         if self.timeout_seconds is not None:
             spec["timeoutSeconds"] = self.timeout_seconds
         if self.priority is not None:

@@ -68,6 +68,9 @@ def run(  # noqa: PLR0913, PLR0917  length: one parameter an option
         typer.Option("--input", metavar="FILE", help="All arguments as JSON {args: […], kwargs: {…}}; - reads stdin."),
     ] = None,
     async_: Annotated[bool, typer.Option("--async", help="Run beside the robot's synchronous activities.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Wait until somebody attaches an editor with `kuberpa debug`.")
+    ] = False,
     timeout: Annotated[
         str | None,
         typer.Option("--timeout", metavar="TIME", help="Stop an attempt that runs longer: 90, 90s, 5m, 1h30m."),
@@ -99,6 +102,7 @@ def run(  # noqa: PLR0913, PLR0917  length: one parameter an option
             selector=parse_selector(selector or ()) or None,
             input=build_input(args or (), kwarg or (), input_),
             async_=async_,
+            debug=debug,
             timeout_seconds=None if timeout is None else parse_duration(timeout, "--timeout"),
             priority=priority,
         )

@@ -18,6 +18,7 @@ def settings_of(robot: Robot, lost_after_seconds: float) -> wire.Settings:
         lost_after_seconds=lost_after_seconds,
         state=state,
         session=robot.spec.session,
+        debug=robot.spec.debug.enabled,
         # what works as usual need not hear of every change of the spec
         generation=0 if state is RobotState.RUNNING else robot.metadata.generation,
     )
@@ -46,4 +47,5 @@ def start_of(item: ActivityItem) -> wire.Start:
         grace_period_seconds=spec.stop.grace_period_seconds,
         retryable=spec.retry.limit > 0,
         needs_session=spec.needs_session,
+        debug=spec.debug,
     )

@@ -81,6 +81,7 @@ ON_ROBOT: Final = {
     "activityitems": "robots/activities",
     "activityitems/log": "robots/log",
     "activityitems/recording": "robots/recording",
+    "activityitems/debug": "robots/debug",
 }
 """The right on a robot that is worth the same on its activities: their names say nothing of robots."""
 

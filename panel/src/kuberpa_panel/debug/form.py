@@ -16,7 +16,7 @@ FIELDS: Final = {
 }  # fmt: skip
 """Fields of the resource as the form calls them; whatever else is wrong is shown above the form."""
 TEXTS: Final = ("definition", "by", "target", "space", "selector", "input", "timeout", "retries", "priority")
-TICKS: Final = ("beside",)
+TICKS: Final = ("beside", "wait")
 EXAMPLE: Final = '{"args": [], "kwargs": {"check": false}}'
 _LABEL: Final = re.compile(
     r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
@@ -43,6 +43,8 @@ class DebugForm:
     retries: str = "0"
     priority: str = "0"
     beside: bool = False
+    wait: bool = False
+    """Whether it waits for a debugger."""
     errors: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -78,6 +80,8 @@ class DebugForm:
             raise InvalidProblem("", errors=tuple(FieldError(*each) for each in errors.items()))
         if self.beside:
             spec["async"] = True
+        if self.wait:
+            spec["debug"] = {}
         if numbers["priority"]:
             spec["priority"] = numbers["priority"]
         if numbers["retries"]:
@@ -118,6 +122,7 @@ def form_of(namespace: str, spec: Mapping[str, Any], robot: str = "") -> DebugFo
         retries=str((spec.get("retry") or {}).get("limit", 0)),
         priority=str(spec.get("priority") or 0),
         beside=bool(spec.get("async")),
+        wait=spec.get("debug") is not None,
     )
 
 

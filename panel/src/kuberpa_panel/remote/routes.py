@@ -1,4 +1,4 @@
-"""The WebSockets of robots: their screens, large and small, and their terminals."""
+"""The WebSockets of robots: their screens, large and small, their terminals, consoles and debuggers."""
 
 import asyncio
 import json
@@ -14,6 +14,8 @@ from kuberpa_panel.api.context import context_of
 from kuberpa_panel.api.problems import InvalidProblem, NotFoundProblem, Right
 from kuberpa_panel.database.pool import ArchiveUnavailableError
 from kuberpa_panel.language import _
+from kuberpa_panel.remote.console import serve_console
+from kuberpa_panel.remote.debugger import serve_debugger
 from kuberpa_panel.remote.screen import ScreenGate
 from kuberpa_panel.remote.sockets import CHECK_SECONDS, Doorkeeper, Serve, Visit, pass_on, receive_visitor
 from kuberpa_panel.remote.thumbnails import Place, Wall, frame_of
@@ -97,6 +99,16 @@ async def screen(websocket: WebSocket) -> None:
     )
 
 
+async def console(websocket: WebSocket) -> None:
+    """A Python console."""
+    await serve_console(websocket, doorkeeper_of(websocket))
+
+
+async def debugger(websocket: WebSocket) -> None:
+    """The debugger of an activity."""
+    await serve_debugger(websocket, doorkeeper_of(websocket))
+
+
 async def thumbnails(websocket: WebSocket) -> None:
     """The page says {"robots": ["namespace/name", …]}; it gets what of them it may see."""
 
@@ -176,5 +188,7 @@ def _number(text: str, field: str) -> int:
 SOCKETS: Final = (
     WebSocketRoute(f"{ROBOT}/terminal", terminal),
     WebSocketRoute(f"{ROBOT}/screen", screen),
+    WebSocketRoute(f"{ROBOT}/console", console),
+    WebSocketRoute("/api/v1/activities/{namespace}/{name}/debugger", debugger),
     WebSocketRoute("/api/v1/thumbnails", thumbnails),
 )

@@ -111,7 +111,7 @@ function start() {
     const address = new URL("/debug", location.href);
     const data = new FormData(form);
     const by = data.get("by");
-    const names = ["definition", "by", ...(by === "selector" ? ["space", "selector"] : ["target"]), "timeout", "beside"];
+    const names = ["definition", "by", ...(by === "selector" ? ["space", "selector"] : ["target"]), "timeout", "beside", "wait"];
     for (const name of names) if (data.get(name)) address.searchParams.set(name, data.get(name));
     for (const name of ["retries", "priority"]) if (Number(data.get(name))) address.searchParams.set(name, data.get(name));
     const input = parse();

@@ -32,12 +32,15 @@ LIST: Final = Visible("list", "robots")
 GET: Final = Allowed("get", "robots")
 WALL: Final = 60
 """Screens on one page."""
-Tab = Literal["activities", "screen", "terminal", "files", "processes", "definitions", "packages", "audit", "yaml"]
+Tab = Literal[
+    "activities", "screen", "terminal", "console", "files", "processes", "definitions", "packages", "audit", "yaml"
+]
 HOST_ACTIONS: Final = ("session.lock", "session.logoff", "host.restart")
 REMOTE: Final = {
     "screen": ("get", "robots/session"),
     "control": ("create", "robots/control"),
     "terminal": ("create", "robots/terminal"),
+    "console": ("create", "robots/console"),
     "files": ("get", "robots/files"),
     "write": ("create", "robots/files"),
     "delete": ("delete", "robots/files"),
@@ -220,6 +223,7 @@ async def _detail(request: Request, viewer: Viewer, robot: Robot, tab: Tab) -> d
     values["host_actions"] = [each for each in HOST_ACTIONS if may_run and each in known and values["may"][each]]
     if tab in values["may"] and not values["may"][tab]:
         raise forbidden(Right(*REMOTE[tab], meta.namespace, meta.name))
+    values["debug"] = robot.spec.debug.enabled
     if tab == "audit":
         values["entries"] = await context.services.audit.of_object("Robot", meta.namespace, meta.name)
     if tab == "activities":

@@ -3,11 +3,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from kuberpa.wire import StreamKind
+from kuberpa.robot import RobotState
+from kuberpa.wire import Settings, StreamKind
+from kuberpa_agent.bench import Bench
 from kuberpa_agent.settings import AgentSettings
 from kuberpa_agent.visits import processes
 from kuberpa_agent.visits.camera import Camera
+from kuberpa_agent.visits.consoles import Consoles
 from kuberpa_agent.visits.control import Takeover
+from kuberpa_agent.visits.debuggers import Debuggers, Door
 from kuberpa_agent.visits.files import Files
 from kuberpa_agent.visits.recorder import Recorder
 from kuberpa_agent.visits.service import Service
@@ -18,11 +22,23 @@ from kuberpa_agent.visits.view import Screens
 class Services:
     """What an agent on this machine serves to people."""
 
-    def __init__(self, settings: AgentSettings, told: Callable[[str], None], busy: Callable[[], bool]) -> None:
-        """`told` tells the robot whose hands are on its screen; `busy` says whether anything runs."""
+    def __init__(
+        self,
+        settings: AgentSettings,
+        told: Callable[[str], None],
+        busy: Callable[[], bool],
+        bench: Callable[[], Bench],
+        door: Door,
+    ) -> None:
+        """`told` tells the robot whose hands are on its screen; `busy` says whether anything runs.
+
+        `bench` says where a console would work, `door` where a run's debugger listens.
+        """
         self._supervises = settings.host is not None
         """A supervisor's own machine is not the robot's, and holds the credentials of the host."""
         self._terminals = Terminals()
+        self._consoles = Consoles(bench)
+        self._debuggers = Debuggers(door)
         self._camera = Camera()
         self._takeover = Takeover(told)
         self._screens = Screens(self._camera, self._takeover)
@@ -45,12 +61,21 @@ class Services:
             return seen
         return seen | {
             StreamKind.TERMINAL: self._terminals.serve,
+            StreamKind.CONSOLE: self._consoles.serve,
+            StreamKind.DEBUGGER: self._debuggers.serve,
             StreamKind.FILES: self._files.serve,
             StreamKind.PROCESSES: processes.serve,
         }
 
+    def apply(self, settings: Settings) -> None:
+        """What the robot's spec allows now."""
+        allowed = settings.debug and settings.state in {RobotState.RUNNING, RobotState.PAUSED}
+        self._consoles.allow(allowed)
+        self._debuggers.allow(settings.debug)
+
     async def close(self) -> None:
         """The agent ends."""
+        await self._consoles.close()
         await self._terminals.close()
         await self._takeover.close()
         self._camera.close()

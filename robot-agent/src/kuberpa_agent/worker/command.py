@@ -75,6 +75,8 @@ SIGNATURES: Final[Mapping[str, Callable[..., Any]]] = {"os.command": os_command,
 
 def plan(definition: str, job: Mapping[str, Any], directory: Path, default_encoding: str) -> Plan:
     """The program that a job means. Raises ArgumentError or NotSupportedError."""
+    if job["start"].get("debug"):
+        raise NotSupportedError(f"spec.debug: {definition} runs a program, and debuggers attach to Python")
     given = job["start"].get("input", {})
     positional, named = signature.call_arguments(
         SIGNATURES[definition], given.get("args") or [], given.get("kwargs") or {}, {}

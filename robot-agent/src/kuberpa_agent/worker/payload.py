@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 from kuberpa_agent.sdk import queues, running, storage
 from kuberpa_agent.sdk.channel import Channel
 from kuberpa_agent.sdk.registry import REGISTRY
-from kuberpa_agent.worker import rundir, signature, values
+from kuberpa_agent.worker import debugging, rundir, signature, values
 
 MAX_MESSAGE_CHARS: Final = 4000
 MAX_TRACEBACK_CHARS: Final = 16000
@@ -47,7 +47,7 @@ def _prepare(job: Mapping[str, Any], channel: Channel) -> None:
     else:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  open for the process's life
-    sys.stdout, sys.stderr = _stream(1), _stream(2)
+    sys.stdout, sys.stderr = text_stream(1), text_stream(2)
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
     root = logging.getLogger()
     # Console handlers that a package configured at import would say everything twice.
@@ -82,7 +82,8 @@ class _Unbuffered(io.RawIOBase):
         return size
 
 
-def _stream(fd: int) -> io.TextIOWrapper:
+def text_stream(fd: int) -> io.TextIOWrapper:
+    """A descriptor as sys.stdout is wanted: what is written is out at once."""
     raw: Any = _Unbuffered(fd)
     return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", newline="\n", write_through=True)
 
@@ -96,12 +97,15 @@ def _attempt(job: Mapping[str, Any], load: Callable[[], list[str]]) -> dict[str,
         if function is None:
             return _error("UnknownDefinition", "UnknownDefinition", f"the robot has no definition {start['def']!r}")
         args, kwargs = _arguments(job, function)
+        if wish := start.get("debug"):
+            debugging.wait(float(wish["waitSeconds"]), allowed=bool(job.get("debuggable")))
         value = function(*args, **kwargs)
         if inspect.iscoroutine(value):
             value = asyncio.run(value)
         queues.finish(None)
-    except signature.ArgumentError as error:
-        return _error("InvalidArguments", "InvalidArguments", str(error))
+    except (signature.ArgumentError, debugging.NotPossibleError) as error:
+        reason = "InvalidArguments" if isinstance(error, signature.ArgumentError) else "NotSupported"
+        return _error(reason, reason, str(error))
     except running.StopRequestedError:
         return {"kind": "yielding"}
     except SystemExit as error:

@@ -9,6 +9,7 @@
 | `stop`         | agent or shim | exists once a stop was asked for; says how                          |
 | `held`        | shim          | exists while it waits at a checkpoint of a paused robot             |
 | `exit.json`    | shim          | how it ended; written last, atomically                              |
+| `debug.json`   | adapter       | where its debugger listens, and the secret that opens it            |
 | `ack.json`     | agent         | output confirmed so far                                             |
 """
 
@@ -27,6 +28,7 @@ HELD: Final = "held"
 EXIT: Final = "exit.json"
 ACK: Final = "ack.json"
 STDIN: Final = "stdin"
+DEBUG: Final = "debug.json"
 
 _REPLACE_ATTEMPTS: Final = 50
 
