@@ -173,3 +173,53 @@ async def test_nobody_sees_what_another_keeps(boss: Visitor, site: Site) -> None
         assert answer.status == 404
     async with site.http("viewer") as http, http.get("/debug") as answer:
         assert "boss&#39;s own" not in await answer.text()
+
+
+async def finished(site: Site, name: str, phase: str, **status: object) -> None:
+    """What a robot and the panel would make of an item."""
+    at = "2026-11-27T09:00:00Z"
+    lease = {"token": 1, "holder": "pod-mail"}
+    begun = {"phase": "Assigned", "robot": "mail", "attempt": 1, "lease": lease, "assignedAt": at}
+    await site.seeder.item_status(NAMESPACE, name, begun)
+    await site.seeder.item_status(NAMESPACE, name, {"phase": "Running", "reason": "Started", "startedAt": at})
+    await site.seeder.item_status(NAMESPACE, name, {"phase": phase, "reason": "Completed", "finishedAt": at, **status})
+
+
+async def run_of(page: Page, number: int) -> str:
+    link = page.locator(f"[data-step='{number}'] a[href^='/debug?run=']")
+    await expect(link).to_be_visible()
+    return await link.inner_text()
+
+
+async def test_steps_run_one_by_one_and_then_up_to_one_that_fails(boss: Visitor) -> None:
+    page, site = boss.page, boss.site
+    for word in ("one", "two", "three", "four"):
+        await boss.go(f'{FORM}&input={{"kwargs":{{"command":["{word}"]}}}}')
+        await pressed(page, "form")
+        await page.fill("#sequence", "close the month")
+        await page.get_by_role("button", name="Add as a step").click()
+        await page.wait_for_url(re.compile("/debug/sequence\\?name="))
+    await page.get_by_role("button", name="Run next").click()
+    first = await run_of(page, 1)
+    assert (await site.seeder.read(NAMESPACE, first)).spec.input == {"kwargs": {"command": ["one"]}}
+    await expect(page.get_by_role("button", name="Run next")).to_have_count(0)
+    await finished(site, first, "Succeeded", result={"said": "one"})
+    await expect(page.locator("[data-step='1'] [data-result]")).to_contain_text('"said": "one"')
+    await expect(page.locator("[data-step='2'] a[href^='/debug?run=']")).to_have_count(0)
+    await page.locator("[data-step='3']").get_by_role("button", name="Run to here").click()
+    await finished(site, await run_of(page, 2), "Succeeded")
+    third = await run_of(page, 3)
+    assert (await site.seeder.read(NAMESPACE, third)).spec.input == {"kwargs": {"command": ["three"]}}
+    await finished(site, third, "Failed", error={"type": "ValueError", "message": "no third"})
+    await expect(page.locator("[data-step='3']")).to_contain_text("no third")
+    await expect(page.locator("[data-step='4']").get_by_role("button", name="Run next")).to_be_visible()
+    await expect(page.locator("[data-step='4'] a[href^='/debug?run=']")).to_have_count(0)
+    await page.locator("[data-step='2']").get_by_role("button", name="Run again from here").click()
+    again = await run_of(page, 2)
+    assert again != third
+    await page.get_by_role("button", name="Stop").click()
+    await page.wait_for_load_state()
+    assert (await site.seeder.read(NAMESPACE, again)).spec.desired_state == "Stop"
+    await page.get_by_role("button", name="Delete the sequence").click()
+    await page.wait_for_url(re.compile("/debug$"))
+    await expect(page.get_by_role("link", name="close the month")).to_have_count(0)

@@ -12,6 +12,7 @@
     services.holds       Holds          pause and resume work queues on behalf of a user
     services.audit       Audit          who did, or tried to do, what to what
     services.workbench   Workbench      what people tried on the Debug page, and forms that they keep
+    services.sequences   Sequences      lists of steps that people run one by one
     services.broker      Broker         streams to robots: screens, terminals, files
     services.recordings  Recordings     the screen before an attempt failed
     services.thumbnails  Thumbnails     small pictures of robots' screens, one stream a robot
@@ -40,6 +41,7 @@ from kuberpa_panel.services.holds import Holds
 from kuberpa_panel.services.output import Output
 from kuberpa_panel.services.robots import Robots
 from kuberpa_panel.services.schedules import Schedules
+from kuberpa_panel.services.sequences import Sequences
 from kuberpa_panel.services.workbench import Workbench
 from kuberpa_panel.watch import WatchCache
 
@@ -63,6 +65,7 @@ class Services:
     gsettings: "GSettingsService"
     audit: Audit
     workbench: Workbench
+    sequences: Sequences
     broker: Broker
     thumbnails: Thumbnails
     recordings: Recordings
@@ -98,6 +101,7 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
         gsettings=gsettings,
         audit=audit,
         workbench=Workbench(database),
+        sequences=Sequences(database),
         broker=broker,
         thumbnails=Thumbnails(broker),
         recordings=recordings,

@@ -26,6 +26,7 @@ from kuberpa_panel.web import (
     robots,
     run,
     schedules,
+    sequences,
     signin,
     storage,
 )
@@ -41,6 +42,7 @@ PAGES: Final = (
     activities,
     run,
     debug,
+    sequences,
     queues,
     items,
     adding,

@@ -218,9 +218,13 @@ async def _own(context: Context, viewer: Viewer) -> dict[str, Any]:
     """Snippets and history; none while the archive is away."""
     workbench, user = context.services.workbench, viewer.user.name
     try:
-        return {"snippets": await workbench.snippets(user), "trials": await workbench.trials(user, TRIALS)}
+        return {
+            "snippets": await workbench.snippets(user),
+            "trials": await workbench.trials(user, TRIALS),
+            "sequences": await context.services.sequences.names(user),
+        }
     except ArchiveUnavailableError:
-        return {"snippets": (), "trials": ()}
+        return {"snippets": (), "trials": (), "sequences": ()}
 
 
 async def _watched(context: Context, viewer: Viewer, found: Found) -> dict[str, Any]:
