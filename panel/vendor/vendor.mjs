@@ -67,6 +67,16 @@ function codemirror() {
   cpSync(join(modules, "@codemirror/view/LICENSE"), join(out, "LICENSE"));
 }
 
+function uplot() {
+  const out = folder(pages, "uplot", "uplot");
+  text(join(modules, "uplot/dist/uPlot.esm.js"), join(out, "source.mjs"));
+  const made = { bundle: true, format: "esm", minify: true, legalComments: "none", target: "es2022" };
+  buildSync({ ...made, entryPoints: [join(out, "source.mjs")], outfile: join(out, "uplot.mjs") });
+  rmSync(join(out, "source.mjs"));
+  text(join(modules, "uplot/dist/uPlot.min.css"), join(out, "uplot.min.css"));
+  cpSync(join(modules, "uplot/LICENSE"), join(out, "LICENSE"));
+}
+
 function axe() {
   const out = folder(tests, "axe-core", "axe-core");
   text(join(modules, "axe-core/axe.min.js"), join(out, "axe.min.js"));
@@ -86,5 +96,5 @@ function sums(root) {
 }
 
 for (const root of [pages, tests]) rmSync(root, { recursive: true, force: true });
-for (const step of [tabler, icons, htmx, xterm, codemirror, axe]) step();
+for (const step of [tabler, icons, htmx, xterm, codemirror, uplot, axe]) step();
 for (const root of [pages, tests]) sums(root);

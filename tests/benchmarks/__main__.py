@@ -50,6 +50,7 @@ SUITES = (
     Suite("Fleets of real agents", "tests.benchmarks.fleets", ("--agents", "process", "--robots", "30")),
     Suite("Schedules", "tests.benchmarks.schedules"),
     Suite("GSettings", "tests.benchmarks.gsettings"),
+    Suite("The panel's list of robots", "tests.benchmarks.panel"),
     Suite("Screens", "tests.benchmarks.sessions"),
     Suite("A thousand robots at work", "tests.benchmarks.load", long=True),
     Suite("Work queues with ten million items", "tests.benchmarks.queues", ("--long",), long=True, called="rows"),

@@ -97,6 +97,8 @@ def people(cluster: Cluster) -> dict[str, str]:
     for name in ("boss", "viewer", "clerk", "nobody", "worker"):
         kubectl("create", "serviceaccount", name, "-n", "people")
     kubectl("create", "clusterrolebinding", "boss", "--clusterrole=kuberpa-admin", "--serviceaccount=people:boss")
+    own = "create rolebinding boss-here --clusterrole=admin --serviceaccount=people:boss -n kuberpa-system"
+    kubectl(*own.split())
     for name in ("viewer", "clerk"):
         account = f"--serviceaccount=people:{name}"
         kubectl("create", "rolebinding", name, "-n", NAMESPACE, "--clusterrole=kuberpa-viewer", account)

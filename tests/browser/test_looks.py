@@ -68,6 +68,7 @@ WORK_PAGES = [
     "/audit",
     "/audit?text=nothing-of-the-kind",
     "/audit/verify",
+    "/system",
     f"/robots/{NAMESPACE}/mail?tab=audit",
 ]
 FRAGMENTS = {"/run/definition", "/debug/definitions"}
@@ -100,6 +101,7 @@ def unlisted() -> list[str]:
             continue
         section = route.path.split("/")[1]
         values = {"namespace": NAMESPACE, "name": SAMPLES.get(section, "sample"), "item": "1", "path": "settings"}
+        values["pod"] = "none"
         found.append(re.sub(r":\w+\}", "}", route.path).format(**values))
     return found
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from playwright.async_api import Page, expect
 from tests.browser.conftest import NAMESPACE, Visitor
+from tests.support.panel import eventually
 
 from kuberpa.client import ROBOTS
 from kuberpa.robot import Robot
@@ -81,10 +82,13 @@ async def test_many_are_paused_at_once_each_has_its_answer_and_the_whole_is_undo
 async def test_many_are_stopped_by_force_only_after_a_question(boss: Visitor) -> None:
     names = await crew(boss, "crowd")
     page = await choose(boss, names, "crowd-")
-    await page.get_by_role("button", name="Stop or restart").click()
-    dialog = page.locator("#dialog-many")
-    await dialog.locator("input[name=force]").check()
-    await dialog.get_by_role("button", name="Stop", exact=True).click()
+    await page.get_by_role("button", name="Force stop…").click()
+    await expect(page.locator("main h1")).to_have_text(f"Stop: {len(names)} robots?")
+    await page.get_by_role("button", name="Stop by force").click()
+    await expect(page.locator("[role=alert]")).to_contain_text("Type the number of robots")
+    assert {(await spec(boss, name))[0] for name in names} == {"Running"}
+    await page.fill("#typed", str(len(names)))
+    await page.get_by_role("button", name="Stop by force").click()
     await expect(page.locator("[role=status]")).to_contain_text("What ran on them is killed")
     assert {await spec(boss, name) for name in names} == {("Stopped", "Auto", "Force")}
 
@@ -148,3 +152,71 @@ async def first_byte(http: Any, path: str) -> float:
         waited = time.perf_counter() - began
         await response.read()
     return waited
+
+
+async def test_what_a_stop_interrupts_is_named_and_asked_again_when_it_has_changed(boss: Visitor) -> None:
+    names = await crew(boss, "named")
+    seeder = boss.site.seeder
+    await seeder.running(NAMESPACE, "named-work", names[0])
+    await eventually(lambda: runs(boss, "named-work"), "the panel knowing that it runs")
+    page = await choose(boss, names, "named-")
+    await page.get_by_role("button", name="Safe stop…").first.click()
+    await expect(page.locator("main h1")).to_have_text("Stop: 3 robots?")
+    await expect(page.locator("#interrupted li")).to_have_count(1)
+    await expect(page.locator("#interrupted")).to_contain_text("named-work")
+    await expect(page.locator("main a:focus")).to_have_text("Cancel")
+    await seeder.cluster.delete(ROBOTS, NAMESPACE, names[2])
+    await eventually(lambda: gone(boss, names[2]), "the panel knowing that it is gone")
+    await page.get_by_role("button", name="Stop (3)").click()
+    await expect(page.locator("[role=alert]")).to_contain_text("It has changed since you looked")
+    await expect(page.locator("#left-out")).to_contain_text("It is not there any more.")
+    await page.get_by_role("button", name="Stop (2)").click()
+    await expect(page.locator("[role=status] strong")).to_have_text("2 robots were asked.")
+    await expect(page.get_by_role("button", name="Retry failed (1)")).to_be_visible()
+    assert {(await spec(boss, name))[0] for name in names[:2]} == {"Stopped"}
+
+
+async def runs(visitor: Visitor, name: str) -> bool:
+    async with visitor.site.http("boss") as http, http.get(f"/api/v1/activities/{NAMESPACE}/{name}") as response:
+        return response.status == 200 and '"Running"' in await response.text()
+
+
+async def gone(visitor: Visitor, name: str) -> bool:
+    async with visitor.site.http("boss") as http, http.get(f"/api/v1/robots/{NAMESPACE}/{name}") as response:
+        return response.status == 404
+
+
+async def test_a_choice_survives_paging_filters_and_a_namesake(boss: Visitor) -> None:
+    names = await crew(boss, "paged", 4)
+    page, address = boss.page, f"/robots?namespace={NAMESPACE}&text=paged-&size=2"
+    await boss.go(address)
+    for number, name in ((1, names[0]), (2, names[3])):
+        await boss.go(f"{address}&page={number}")
+        await page.get_by_label(f"Choose {name}", exact=True).check()
+    await expect(page.locator("#chosen [data-count]")).to_have_text("2")
+    await expect(page.locator("[data-away]")).to_be_visible()
+    await page.get_by_role("button", name="Pause", exact=True).click()
+    await expect(page.locator("#answers li")).to_have_count(2)
+    assert [(await spec(boss, name))[0] for name in names] == ["Paused", "Running", "Running", "Paused"]
+    await boss.go(address)
+    await expect(page.locator("#chosen")).to_be_hidden()
+
+
+async def test_all_that_matches_is_looked_at_before_it_is_asked(boss: Visitor) -> None:
+    names = await crew(boss, "whole", 3)
+    page = boss.page
+    await boss.go(f"/robots?namespace={NAMESPACE}&text=whole-&size=2")
+    await page.check("[data-choose-all]")
+    await page.get_by_role("button", name="Pause all 3 matching…").click()
+    await expect(page.locator("main h1")).to_have_text("Pause: 3 robots?")
+    assert {(await spec(boss, name))[0] for name in names} == {"Running"}
+    await page.get_by_role("button", name="Pause (3)").click()
+    await expect(page.locator("#answers li")).to_have_count(3)
+    assert {(await spec(boss, name))[0] for name in names} == {"Paused"}
+
+
+async def test_rows_come_in_groups(boss: Visitor) -> None:
+    await boss.go(f"/robots?namespace={NAMESPACE}&group=state")
+    await boss.is_live()
+    groups = await boss.page.locator(".k-group-row th").all_inner_texts()
+    assert len(groups) == len(set(groups)) > 1

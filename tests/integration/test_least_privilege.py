@@ -202,6 +202,23 @@ def through_the_panel(night: Night) -> None:
     schedules_by_hand(night, panel)
     settings_and_storage(panel)
     a_screen_at_another_replica(night, panel)
+    kuberpa_itself(night, panel)
+
+
+def kuberpa_itself(night: Night, panel: "Panel") -> None:
+    """The page System of a cluster in which operator and panel are Deployments, of which nothing runs here."""
+    kubectl, here = night.cluster.kubectl, ("-n", NAMESPACE)
+    kubectl("create", "rolebinding", "anna-here", "--clusterrole=admin", "--serviceaccount=default:anna", *here)
+    kubectl("create", "deployment", "kuberpa-panel", "--image=panel:1", "--replicas=0", *here)
+    kubectl("run", "kuberpa-panel-x", "--image=panel:1", "--labels=kuberpa.dev/component=panel", *here)
+    panel.call("POST", "/api/v1/system/panel/restart")
+    restarted = json.loads(kubectl("get", "deployment", "kuberpa-panel", "-o", "json", *here))
+    assert "kubectl.kubernetes.io/restartedAt" in restarted["spec"]["template"]["metadata"]["annotations"]
+    [found] = [each for each in panel.call("GET", "/api/v1/system")["components"] if each["name"] == "panel"]
+    assert found["deployment"]
+    assert [each["name"] for each in found["instances"]] == ["kuberpa-panel-x"]
+    with pytest.raises(AssertionError):  # no kubelet has its log
+        panel.call("GET", "/api/v1/system/pods/kuberpa-panel-x/log")
 
 
 def a_screen_at_another_replica(night: Night, panel: "Panel") -> None:

@@ -127,6 +127,7 @@ SECRETS: Final = Resource("secrets", "Secret", "", "v1")
 NAMESPACES: Final = Resource("namespaces", "Namespace", "", "v1", namespaced=False)
 NODES: Final = Resource("nodes", "Node", "", "v1", namespaced=False)
 EVENTS: Final = Resource("events", "Event", "events.k8s.io", "v1")
+DEPLOYMENTS: Final = Resource("deployments", "Deployment", "apps", "v1")
 LEASES: Final = Resource("leases", "Lease", "coordination.k8s.io", "v1")
 ROLES: Final = Resource("roles", "Role", "rbac.authorization.k8s.io", "v1")
 ROLE_BINDINGS: Final = Resource("rolebindings", "RoleBinding", "rbac.authorization.k8s.io", "v1")
@@ -286,6 +287,10 @@ class Cluster:
         except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
             raise UnavailableError(f"watch of {resource.plural} broke: {error}") from error
 
+    async def text(self, path: str, query: dict[str, str] | None = None) -> str:
+        """What a GET answers with, as it is: a pod's log. Raises the error of the status."""
+        return await self._exchange("GET", path, query=query)
+
     async def request(  # noqa: PLR0913  the parts of one HTTP request
         self,
         method: str,
@@ -297,19 +302,32 @@ class Cluster:
         timeout: float = REQUEST_TIMEOUT,  # noqa: ASYNC109  handed to the transport
     ) -> Body:
         """One request for JSON. Raises the error of the status."""
+        text = await self._exchange(method, path, query=query, body=body, content_type=content_type, seconds=timeout)
+        return json.loads(text) if text else {}
+
+    async def _exchange(  # noqa: PLR0913  as `request`
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        seconds: float = REQUEST_TIMEOUT,
+    ) -> str:
         url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
         headers = await self._headers() | {"Content-Type": content_type}
         data = None if body is None else json.dumps(body)
         try:
             async with self._open().request(
-                method, url, data=data, headers=headers, timeout=aiohttp.ClientTimeout(total=timeout)
+                method, url, data=data, headers=headers, timeout=aiohttp.ClientTimeout(total=seconds)
             ) as response:
                 text = await response.text()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UnavailableError(f"{method} {path}: {str(error) or type(error).__name__}") from error
         if response.status >= 400:  # noqa: PLR2004  HTTP's own boundary
             raise _error(response.status, text)
-        return json.loads(text) if text else {}
+        return text
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

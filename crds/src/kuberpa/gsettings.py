@@ -21,6 +21,13 @@ class LogLevel(StrEnum):
     ERROR = "ERROR"
 
 
+class PanelLanguage(StrEnum):
+    """Languages that the panel speaks."""
+
+    ENGLISH = "en"
+    RUSSIAN = "ru"
+
+
 class OperatorTuning(Model):
     """Settings of the operator."""
 
@@ -70,6 +77,10 @@ class PanelTuning(Model):
             description="Zone in which times are shown to browsers that do not tell theirs, for example Europe/Moscow.",
         ),
     ] = "UTC"
+    language: Annotated[
+        PanelLanguage,
+        Field(description="Language of pages for browsers that ask for none of those that the panel speaks."),
+    ] = PanelLanguage.ENGLISH
     refresh_milliseconds: Annotated[
         int,
         Field(ge=50, le=10_000, description="How long changes are gathered before an open page is told of them."),

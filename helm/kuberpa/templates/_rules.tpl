@@ -101,7 +101,16 @@
   resources: [gsettings]
   verbs: [list, watch, create, update]
 {{- end }}
-- apiGroups: [coordination.k8s.io]  # its own, by the name of the replica; get: another's address
+- apiGroups: [coordination.k8s.io]  # its own, by the name of the replica; get: another's address; list: the page System
   resources: [leases]
-  verbs: [get, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
+- apiGroups: [apps]  # the page System; patch: restarts of operator and panel for those who may patch deployments there
+  resources: [deployments]
+  verbs: [list, patch]
+- apiGroups: [""]  # the page System, for those who may list pods and get pods/log there
+  resources: [pods]
+  verbs: [list]
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
 {{- end }}

@@ -6,8 +6,9 @@ Subscribers learn which keys changed, coalesced and level-triggered: they read t
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -108,6 +109,12 @@ class Store(Generic[T]):
         self._changed: Callable[[T | None, T | None], None] = changed
         self._by_uid: dict[str, T] = {}
         self._by_name: dict[tuple[str, str], T] = {}
+        self._spaces: Counter[str] = Counter()
+
+    @property
+    def namespaces(self) -> AbstractSet[str]:
+        """Those that have an object of this kind."""
+        return self._spaces.keys()
 
     def __len__(self) -> int:
         return len(self._by_uid)
@@ -139,6 +146,8 @@ class Store(Generic[T]):
         old = self._by_uid.get(meta.uid)
         if old is not None and old.metadata.resource_version == meta.resource_version:
             return
+        if old is None:
+            self._spaces[meta.namespace] += 1
         self._by_uid[meta.uid] = new
         self._by_name[meta.namespace, meta.name] = new
         self._changed(old, new)
@@ -148,6 +157,9 @@ class Store(Generic[T]):
         old = self._by_uid.pop(uid, None)
         if old is None:
             return
+        self._spaces[old.metadata.namespace] -= 1
+        if not self._spaces[old.metadata.namespace]:
+            del self._spaces[old.metadata.namespace]
         named = (old.metadata.namespace, old.metadata.name)
         if self._by_name.get(named) is old:
             del self._by_name[named]

@@ -84,6 +84,7 @@ def test_everything_stands_at_its_namespace_and_name() -> None:
     assert list(tree["activities"]["office"]) == ["runs"], "what has ended is history"
     assert tree["custom"]["office"]["invoices"]["limit"] == 5
     assert tree["settings"]["panel"] == {
+        "language": "en",
         "refreshMilliseconds": 250,
         "sessions": {"idleMinutes": 120, "maxMinutes": 720},
         "timeZone": "Europe/Moscow",

@@ -126,3 +126,10 @@ def placeholders(text: str) -> set[str]:
     """Names of a format; whatever else follows a percent sign must be another one."""
     assert "%" not in re.sub(r"%(?:%|\(\w+\)[sr])", "", text), f"{text!r}: write %% for a percent"
     return set(re.findall(r"%\((\w+)\)[sr]", text))
+
+
+def test_who_asks_for_none_of_ours_gets_the_language_of_the_settings() -> None:
+    connection = HTTPConnection({"type": "http", "headers": [(b"accept-language", b"fr")]})
+    assert choice.chosen(connection, "ru") == "ru"
+    connection = HTTPConnection({"type": "http", "headers": [(b"accept-language", b"en")]})
+    assert choice.chosen(connection, "ru") == "en"

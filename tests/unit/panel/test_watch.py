@@ -152,3 +152,14 @@ async def test_whoever_waits_for_something_of_an_object_hears_of_it_at_once() ->
         assert await cache.until(cache.items, "n", "a", is_second, 0), "it holds already"
         assert not await cache.until(cache.items, "n", "b", is_second, 0), "nobody waits for long"
         assert cache._awaited == {}, "and nothing is left of those who waited"
+
+
+def test_namespaces_are_those_that_have_an_object() -> None:
+    cache = WatchCache(None)  # type: ignore[arg-type]  # nothing is listed
+    for uid in ("a", "b"):
+        cache.items.put(body(uid, 1))
+    cache.items.put(body("a", 2))
+    cache.items.drop("a")
+    assert set(cache.items.namespaces) == {"n"}
+    cache.items.drop("b")
+    assert not cache.items.namespaces

@@ -10,6 +10,8 @@ from kuberpa_panel.api.recordings import router as recording_routes
 from kuberpa_panel.api.remote import router as remote_routes
 from kuberpa_panel.api.routes import router
 from kuberpa_panel.api.schedule_routes import router as schedule_router
+from kuberpa_panel.api.search import router as search_routes
+from kuberpa_panel.api.system import router as system_routes
 
 __all__ = [
     "audit_routes",
@@ -22,4 +24,6 @@ __all__ = [
     "remote_routes",
     "router",
     "schedule_router",
+    "search_routes",
+    "system_routes",
 ]

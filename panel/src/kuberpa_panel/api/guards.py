@@ -259,7 +259,7 @@ async def may_stop(context: Context, viewer: Viewer, item: ActivityItem) -> bool
 
 def known_namespaces(context: Context) -> set[str]:
     """Every namespace that has an object of kuberpa."""
-    return {each.metadata.namespace for store in context.services.cache.stores for each in store}
+    return set().union(*(store.namespaces for store in context.services.cache.stores))
 
 
 def guarded(guard: Guard) -> Any:

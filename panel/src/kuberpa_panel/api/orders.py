@@ -41,6 +41,7 @@ class RobotPlace(Model):
 
     namespace: Name
     name: Name
+    uid: str = Field("", max_length=64, description="Only the robot with this UID.")
 
 
 class ManyRobots(RobotOrder):
@@ -107,7 +108,7 @@ async def order_many(context: Context, viewer: Viewer, wanted: ManyRobots) -> tu
     room = asyncio.Semaphore(AT_ONCE)
     deeds: list[Deed] = []
 
-    async def ask(namespace: str, name: str) -> Answer:
+    async def ask(namespace: str, name: str, uid: str) -> Answer:
         known: dict[str, Any] = {"namespace": namespace, "name": name}
         verb = f"{wanted.action} by force" if wanted.force else str(wanted.action)
         deed = Deed(verb, "Robot", namespace, name, viewer.user.name)
@@ -116,7 +117,8 @@ async def order_many(context: Context, viewer: Viewer, wanted: ManyRobots) -> tu
                 for right in control_rights(namespace, name):
                     await require(context.services.access, viewer.user, right)
                 before = context.services.cache.robots.get(namespace, name)
-                robot = await order(context, viewer, namespace, name, wanted.action, wanted)
+                how = wanted.model_copy(update={"uid": uid or wanted.uid})
+                robot = await order(context, viewer, namespace, name, wanted.action, how)
             except Problem as problem:
                 outcome = AuditOutcome.DENIED if isinstance(problem, ForbiddenProblem) else AuditOutcome.FAILED
                 deeds.append(replace(deed, outcome=outcome, reason=problem.detail or problem.title))
@@ -126,7 +128,7 @@ async def order_many(context: Context, viewer: Viewer, wanted: ManyRobots) -> tu
             known |= {"desired_state_before": before.spec.desired_state, "control_before": before.spec.control}
         return Answer(**known, robot=row_of(robot))
 
-    places = dict.fromkeys((each.namespace, each.name) for each in wanted.robots)
+    places = dict.fromkeys((each.namespace, each.name, each.uid) for each in wanted.robots)
     answers = tuple(await asyncio.gather(*(ask(*place) for place in places)))
     await context.services.audit.note(*deeds)
     return answers

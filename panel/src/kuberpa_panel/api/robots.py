@@ -1,6 +1,6 @@
 """Robots as the pages and the API show them: pure queries over the watched objects."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from kuberpa.meta import Condition
 from kuberpa.model import Instant, Model
+from kuberpa.names import LABEL_FLEET
 from kuberpa.program import Program, ProgramStatus
 from kuberpa.robot import (
     PackagesStatus,
@@ -23,6 +24,7 @@ from kuberpa.robot import (
 
 PAGE_SIZE: Final = 50
 ROWS_REMEMBERED: Final = 10_000
+FACETS_SHOWN: Final = 8
 SortKey = Literal["name", "state", "runtime", "node", "running", "queued", "version", "since"]
 
 URGENCY: Final = (
@@ -62,6 +64,8 @@ class RobotRow(Model):
     control: RobotControl
     since: Instant | None
     created_at: Instant | None
+    host: str = Field("", description="The RobotHost that it works on.")
+    fleet: str = Field("", description="The RobotFleet that it belongs to.")
 
     @property
     def needs_attention(self) -> bool:
@@ -98,6 +102,9 @@ class RobotQuery(Model):
     namespace: str = Field("", max_length=63)
     text: str = Field("", max_length=200)
     phase: tuple[RobotPhase, ...] = ()
+    host: str = Field("", max_length=253, description="Only robots on this RobotHost.")
+    fleet: str = Field("", max_length=253, description="Only members of this RobotFleet.")
+    group: Literal["", "host", "fleet", "state"] = Field("", description="Rows of a group come together.")
     sort: SortKey = "name"
     descending: bool = False
     page: int = Field(1, ge=1, le=100_000)
@@ -105,13 +112,15 @@ class RobotQuery(Model):
 
 
 class RobotPage(Model):
-    """One page of robots. `facets` counts phases before the phase filter, `total` matches after it."""
+    """One page of robots. `facets`, `hosts` and `fleets` count before those filters, `total` matches after them."""
 
     items: tuple[RobotRow, ...]
     total: int
     page: int
     pages: int
     facets: dict[RobotPhase, int]
+    hosts: dict[str, int]
+    fleets: dict[str, int]
 
 
 _SORT: Final[dict[SortKey, Callable[[RobotRow], Any]]] = {
@@ -150,6 +159,8 @@ def row_of(robot: Robot) -> RobotRow:
         control=robot.spec.control,
         since=_since(robot),
         created_at=robot.metadata.creation_timestamp,
+        host=robot.spec.runtime.host.host_ref.name if robot.spec.runtime.host else "",
+        fleet=robot.metadata.labels.get(LABEL_FLEET, ""),
     )
 
 
@@ -211,16 +222,57 @@ def detail_of(robot: Robot) -> RobotDetail:
 def select(robots: Iterable[Robot], query: RobotQuery) -> RobotPage:
     """The page that a query asks for; ties are broken by namespace and name, so that pages never overlap."""
     rows = [row for row in map(_remembered.row_of, robots) if _mentions(row, query.text)]
-    facets = {phase: sum(row.phase is phase for row in rows) for phase in URGENCY}
-    chosen = [row for row in rows if not query.phase or row.phase in query.phase]
+    counted = Counter(row.phase for row in rows)
+    facets = {phase: counted[phase] for phase in URGENCY}
+    chosen = [row for row in rows if _passes(row, query)]
     chosen.sort(key=lambda row: (row.name, row.namespace), reverse=query.descending and query.sort == "name")
     chosen.sort(key=_SORT[query.sort], reverse=query.descending)
+    if query.group:
+        chosen.sort(key=lambda row: _group_order(row, query.group))
     pages = max(1, -(-len(chosen) // query.size))
     page = min(query.page, pages)
     start = (page - 1) * query.size
     return RobotPage(
-        items=tuple(chosen[start : start + query.size]), total=len(chosen), page=page, pages=pages, facets=facets
+        items=tuple(chosen[start : start + query.size]),
+        total=len(chosen),
+        page=page,
+        pages=pages,
+        facets=facets,
+        hosts=_most(row.host for row in rows),
+        fleets=_most(row.fleet for row in rows),
     )
+
+
+def matching(robots: Iterable[Robot], query: RobotQuery) -> list[RobotRow]:
+    """All that a query matches, whatever page it asks for."""
+    rows = map(_remembered.row_of, robots)
+    return [row for row in rows if _mentions(row, query.text) and _passes(row, query)]
+
+
+def group_of(row: RobotRow, group: str) -> str:
+    """Under what a row comes in a grouped list; empty: it has none."""
+    return {"host": row.host or row.node, "fleet": row.fleet, "state": str(row.phase)}[group]
+
+
+def _group_order(row: RobotRow, group: str) -> tuple[Any, ...]:
+    """States by urgency, others by name, those without one last."""
+    if group == "state":
+        return (URGENCY.index(row.phase),)
+    name = group_of(row, group)
+    return (not name, name)
+
+
+def _passes(row: RobotRow, query: RobotQuery) -> bool:
+    return (
+        (not query.phase or row.phase in query.phase)
+        and query.host in {"", row.host}
+        and query.fleet in {"", row.fleet}
+    )
+
+
+def _most(names: Iterable[str]) -> dict[str, int]:
+    """The names with the most robots, for chips."""
+    return dict(Counter(filter(None, names)).most_common(FACETS_SHOWN))
 
 
 def condition_of(robot: Robot, kind: RobotCondition) -> Condition | None:

@@ -68,7 +68,7 @@ class GSettingsService:
 
     async def sight(self, user: User) -> Sight:
         """Where the user has each right that sections ask for. Raises a Problem when it cannot be asked."""
-        known = {each.metadata.namespace for store in self._cache.stores for each in store} | {self._namespace}
+        known = {self._namespace}.union(*(store.namespaces for store in self._cache.stores))
         scopes = await asyncio.gather(*(scope_of(self._access, user, *right, known) for right in RIGHTS))
         return dict(zip(RIGHTS, scopes, strict=True))
 

@@ -33,10 +33,16 @@ def speaking(language: str) -> Iterator[None]:
         _language.reset(token)
 
 
-def chosen(connection: HTTPConnection) -> str:
-    """The language for one request."""
+def chosen(connection: HTTPConnection, fallback: str = DEFAULT) -> str:
+    """The language for one request; the fallback for who asks for none of ours."""
     wanted = connection.cookies.get(COOKIE, "")
-    return wanted if wanted in LANGUAGES else accepted(connection.headers.get("accept-language", "")) or DEFAULT
+    return wanted if wanted in LANGUAGES else accepted(connection.headers.get("accept-language", "")) or fallback
+
+
+def fallback_of(connection: HTTPConnection) -> str:
+    """As settings have it; English before there are any."""
+    services = getattr(connection.app.state, "services", None)
+    return str(services.gsettings.settings().panel.language) if services is not None else DEFAULT
 
 
 def accepted(header: str) -> str:
@@ -68,7 +74,8 @@ class LanguageOfRequest:
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
-        language = chosen(HTTPConnection(scope))
+        connection = HTTPConnection(scope)
+        language = chosen(connection, fallback_of(connection))
 
         async def send_with_language(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,5 +1,6 @@
 """Pages of items, over both tables: the newest first, by ID."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -59,6 +60,21 @@ async def page(connection: Any, number: int, wanted: ItemFilter, before: int | N
         )
     rows.sort(key=lambda row: -row["id"])
     return rows[:limit]
+
+
+async def by_reference(connection: Any, places: Sequence[tuple[str, str]], prefix: str, most: int) -> list[Any]:
+    """Items of these queues whose reference begins so, the latest first."""
+    parts = [
+        f"SELECT queues.namespace, queues.name, item.id, item.reference, item.state FROM queues CROSS JOIN LATERAL "  # noqa: S608  constants
+        f"(SELECT id, reference, state FROM {table} WHERE queue_id = queues.id AND reference <> '' "
+        f"AND reference ~>=~ $3 AND reference ~<~ $4 ORDER BY reference LIMIT {most:d}) AS item "
+        "WHERE (queues.namespace, queues.name) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
+        for table in ("queue_items", "queue_finished")
+    ]
+    spaces, names = [space for space, _ in places], [name for _, name in places]
+    statement = f"{' UNION ALL '.join(parts)} ORDER BY 3 DESC LIMIT {most:d}"
+    rows: list[Any] = await connection.fetch(statement, spaces, names, prefix, f"{prefix}\U0010ffff")
+    return rows
 
 
 async def _span(connection: Any, number: int, table: str, wanted: ItemFilter) -> tuple[int | None, int | None]:

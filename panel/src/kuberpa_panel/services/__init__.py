@@ -10,6 +10,8 @@
     services.queues      Queues         items of work queues; asks for rights itself
     services.gsettings   GSettingsService  the tree as a user may see it, settings, storage; changes for a user
     services.holds       Holds          pause and resume work queues on behalf of a user
+    services.components  ComponentsService  kuberpa's own processes: who leads, versions, logs, restart
+    services.trends      Trends         figures of the past for the overview
     services.audit       Audit          who did, or tried to do, what to what
     services.workbench   Workbench      what people tried on the Debug page, and forms that they keep
     services.sequences   Sequences      lists of steps that people run one by one
@@ -36,12 +38,14 @@ from kuberpa_panel.services.access import Access
 from kuberpa_panel.services.activities import Activities
 from kuberpa_panel.services.audit import Audit
 from kuberpa_panel.services.catalog import Catalog
+from kuberpa_panel.services.components import ComponentsService
 from kuberpa_panel.services.history import History
 from kuberpa_panel.services.holds import Holds
 from kuberpa_panel.services.output import Output
 from kuberpa_panel.services.robots import Robots
 from kuberpa_panel.services.schedules import Schedules
 from kuberpa_panel.services.sequences import Sequences
+from kuberpa_panel.services.trends import Trends
 from kuberpa_panel.services.workbench import Workbench
 from kuberpa_panel.watch import WatchCache
 
@@ -62,6 +66,8 @@ class Services:
     access: Access
     queues: Queues
     holds: Holds
+    trends: Trends
+    components: ComponentsService
     gsettings: "GSettingsService"
     audit: Audit
     workbench: Workbench
@@ -100,6 +106,8 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
         holds=Holds(cluster),
         gsettings=gsettings,
         audit=audit,
+        trends=Trends(database),
+        components=ComponentsService(cluster, gsettings.namespace),
         workbench=Workbench(database),
         sequences=Sequences(database),
         broker=broker,

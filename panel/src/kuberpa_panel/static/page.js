@@ -118,12 +118,6 @@ addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
 });
 
-addEventListener("keydown", (event) => {
-  if (event.code !== "Slash" || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
-  if (event.target.closest?.("input, textarea, select, [contenteditable]")) return;
-  const find = document.querySelector("[data-find]");
-  if (find) {
-    event.preventDefault();
-    find.focus();
-  }
-});
+// a link may open a dialog of its page; what the dialog asks is still for a person to answer
+const wanted = new URLSearchParams(location.search).get("do");
+if (wanted && /^[a-z]+$/.test(wanted)) document.getElementById(`dialog-${wanted}`)?.showModal();

@@ -1,4 +1,5 @@
 // Small pictures of the robots of this page: asked for while they are on the screen of somebody who looks.
+import { duration } from "./duration.js";
 import { connect } from "./socket.js";
 
 const wall = document.getElementById("wall");
@@ -25,6 +26,13 @@ function start() {
   }
 
   addEventListener("visibilitychange", say);
+  // a picture says how old it is: an old one must not be taken for what is
+  setInterval(() => {
+    if (document.hidden) return;
+    for (const tile of tiles.values()) {
+      if (tile.dataset.at) tile.querySelector("[data-age]").textContent = duration((Date.now() - tile.dataset.at) / 1000);
+    }
+  }, 1000);
   socket = connect("/api/v1/thumbnails", {
     opened: say,
     text: (news) => {
@@ -43,6 +51,7 @@ function start() {
       if (former.startsWith("blob:")) URL.revokeObjectURL(former);
       picture.hidden = false;
       tile.dataset.pictures = Number(tile.dataset.pictures ?? 0) + 1;
+      tile.dataset.at = Date.now();
       tile.classList.remove("k-blind");
       tile.querySelector("[data-why]").textContent = "";
     },

@@ -15,6 +15,7 @@ from kuberpa_panel.web import (
     adding,
     agenda,
     audit,
+    bulk_robots,
     calendars,
     debug,
     fleets,
@@ -29,6 +30,7 @@ from kuberpa_panel.web import (
     sequences,
     signin,
     storage,
+    system,
 )
 from kuberpa_panel.web.assets import Static
 from kuberpa_panel.web.errors import CatchAll, render_problem
@@ -38,6 +40,7 @@ PAGES: Final = (
     signin,
     home,
     fleets,
+    bulk_robots,
     robots,
     activities,
     run,
@@ -52,6 +55,7 @@ PAGES: Final = (
     gsettings,
     storage,
     audit,
+    system,
 )
 
 
@@ -72,6 +76,8 @@ def mount(app: FastAPI) -> None:
     app.include_router(api.fleet_routes)
     app.include_router(api.gsettings_routes)
     app.include_router(api.audit_routes)
+    app.include_router(api.search_routes)
+    app.include_router(api.system_routes)
     panels.mount(app)
     app.mount("/static", Static(), name="static")
     catalogues.warm()

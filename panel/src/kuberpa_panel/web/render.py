@@ -21,6 +21,7 @@ from kuberpa_panel.api.access import Scope, scope_of
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import known_namespaces
 from kuberpa_panel.api.identity import short_name
+from kuberpa_panel.api.system import MaySee
 from kuberpa_panel.api.viewer import Viewer
 from kuberpa_panel.language import DEFAULT, LANGUAGES, current, dates, spoken
 from kuberpa_panel.language.kernel import name_of
@@ -99,6 +100,7 @@ async def page(
         "plugin_pages": plugin_pages,
         "namespaces": spaces,
         "listed": {kind for kind, scope in scopes.items() if scope},
+        "may_system": viewer is not None and await MaySee.holds(context_of(request), viewer),
         "may_audit": viewer is not None and bool(await audit_scope(context_of(request), viewer)),
     }
     body = ENVIRONMENT.get_template(template).render(common(request, viewer) | shown | values)

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 import yaml
@@ -17,7 +18,7 @@ from kuberpa_panel.api.activities import ActivityQuery
 from kuberpa_panel.api.browse import list_activities
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import Allowed, MayControl, SignedIn, Visible, guarded, may_control
-from kuberpa_panel.api.orders import ManyRobots, RobotOrder
+from kuberpa_panel.api.orders import RobotOrder
 from kuberpa_panel.api.problems import Right, forbidden
 from kuberpa_panel.api.robots import RobotQuery
 from kuberpa_panel.api.routes import find_robot
@@ -85,7 +86,7 @@ async def stream_robots(
 
     async def show() -> Parts:
         values = common(request, viewer) | {"query": query} | _list(context_of(request), scope, query)
-        rows = {f"r-{row.uid}": fragment("robots/row.html", values | {"row": row}) for row in values["found"].items}
+        rows = dict(_rows(values))
         if not rows:
             rows = {"robots-empty": fragment("robots/empty.html", values)}
         return {
@@ -98,12 +99,33 @@ async def stream_robots(
     return open_stream(request, parts_source(show, kinds), ping_source(lambda c: LIST.check(c, viewer, request)))
 
 
+def _rows(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Rows by their IDs, and before each group what it is of."""
+    for group, row in values["lines"]:
+        if group is not None:
+            yield f"g-{group or 'none'}", fragment("robots/group.html", values | {"group": group})
+        yield f"r-{row.uid}", fragment("robots/row.html", values | {"row": row})
+
+
+def _lines(found: robots.RobotPage, group: str) -> list[tuple[str | None, robots.RobotRow]]:
+    """Rows, and with the first of each group its name."""
+    lines: list[tuple[str | None, robots.RobotRow]] = []
+    before: str | None = None
+    for row in found.items:
+        name = robots.group_of(row, group) if group else None
+        lines.append((name if name != before else None, row))
+        before = name
+    return lines
+
+
 def _list(context: Context, scope: Scope, query: RobotQuery) -> dict[str, Any]:
     visible = scope.filter(context.services.cache.robots)
+    found = robots.select(visible, query)
     return {
-        "found": robots.select(visible, query),
+        "found": found,
+        "lines": _lines(found, query.group),
         "synced": context.services.cache.synced,
-        "filtered": bool(query.text or query.phase),
+        "filtered": bool(query.text or query.phase or query.host or query.fleet),
         "none_at_all": not visible,
     }
 
@@ -151,26 +173,6 @@ async def stream_robot(
 
     kinds = frozenset({"Robot", "ActivityItem"})
     return open_stream(request, parts_source(show, kinds), ping_source(lambda c: GET.check(c, viewer, request)))
-
-
-@router.post("/robots/order")
-async def order_robots(
-    request: Request,
-    viewer: Annotated[Viewer, guarded(SignedIn("orders.order_many checks each robot"))],
-    action: Annotated[RobotAction, Form()],
-    robot: Annotated[list[str], Form(min_length=1, max_length=orders.MANY)],
-    force: Annotated[bool, Form()] = False,
-) -> Response:
-    """Ask the same of the robots that were chosen in the list; a page with what became of it for each."""
-    places = [{"namespace": place.partition("/")[0], "name": place.partition("/")[2]} for place in robot]
-    wanted = ManyRobots.of({"action": action, "force": force, "robots": places})
-    answers = await orders.order_many(context_of(request), viewer, wanted)
-    undo: dict[RobotAction, list[str]] = {}
-    for answer in answers:
-        if (back := answer.undo) is not None:
-            undo.setdefault(back, []).append(f"{answer.namespace}/{answer.name}")
-    values: dict[str, Any] = {"refused": [a for a in answers if a.error], "asked": [a for a in answers if a.robot]}
-    return await page(request, viewer, "robots/ordered.html", wanted=wanted, undo=undo, **values)
 
 
 @router.post("/robots/{namespace}/{name}/host/{definition}")
