@@ -1,5 +1,6 @@
 import io
 
+import pytest
 from PIL import Image
 
 from kuberpa_agent.screen.capture import Frame
@@ -33,6 +34,22 @@ def test_only_what_changed_is_sent_with_its_place() -> None:
     head, size = read(canvas.patch(frame(white=(30, 40, 50, 48)), 0))
     assert head == (2, 30, 40, 20, 8, 200, 100)
     assert size == (20, 8)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), (199, 99, 200, 100), (7, 15, 9, 17), (0, 50, 200, 51), (3, 0, 4, 100)])
+def test_a_change_anywhere_is_found_as_it_is_and_in_its_colours(box: tuple[int, int, int, int]) -> None:
+    canvas, blue = Canvas(), frame()
+    canvas.patch(frame(), 0)
+    for y in range(box[1], box[3]):
+        for x in range(box[0], box[2]):
+            blue.pixels[4 * (200 * y + x)] = 255  # the first byte of a pixel is blue
+    message = canvas.patch(blue, 0)
+    assert read(message)[0] == (2, box[0], box[1], box[2] - box[0], box[3] - box[1], 200, 100)
+    assert message is not None
+    with Image.open(io.BytesIO(message[HEAD.size :])) as image:
+        red, green, shown = image.convert("RGB").getpixel((0, 0))  # type: ignore[misc]
+    assert (shown > 200, red < 80, green < 80) == (True, True, True)
+    assert canvas.patch(blue, 0) is None
 
 
 def test_another_size_of_the_screen_is_sent_whole() -> None:

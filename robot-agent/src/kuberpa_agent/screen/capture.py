@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from kuberpa.reasons import Reason
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 JPEG_QUALITY: Final = 75
 MAX_SIDE: Final = 16_384
 """Pixels; what claims to be larger is no screen."""
+BAND: Final = 16
+"""Rows that are compared at a time."""
 LOOK_AGAIN: Final = 32
 """A screen may change its size, so after this many pictures its measure is taken again."""
 
@@ -48,6 +50,31 @@ class Frame:
             return whole
         size = (max(1, round(self.width * factor)), max(1, round(self.height * factor)))
         return whole.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+    def rows(self, top: int, bottom: int) -> "Image":
+        """The part from one row to before another where it lies: its channels are blue, green, red and nothing."""
+        from PIL import Image  # noqa: PLC0415  as above
+
+        stride = 4 * self.width
+        part: Any = memoryview(self.pixels)[top * stride : bottom * stride]  # any buffer will do
+        size = (self.width, bottom - top)
+        return Image.frombuffer("RGBX", size, part, "raw", "RGBX", 0, 1)
+
+    def changed_rows(self, before: "Frame") -> tuple[int, int] | None:
+        """First and last row (not included) of what differs from a frame of the same size, in bands; None: nothing.
+
+        Compared where they lie, as the memory of a frame is, so that a key that shows one letter costs no more.
+        """
+        stride, former = 4 * self.width, memoryview(before.pixels)
+
+        def same(top: int, bottom: int) -> bool:
+            return self.pixels.startswith(former[top * stride : bottom * stride], top * stride, bottom * stride)
+
+        tops = range(0, self.height, BAND)
+        top = next((top for top in tops if not same(top, min(top + BAND, self.height))), None)
+        if top is None:
+            return None
+        return top, next(end for end in range(self.height, top, -BAND) if not same(max(end - BAND, top), end))
 
     def jpeg(self, quality: int = JPEG_QUALITY, max_width: int = 0, max_height: int = 0) -> bytes:
         """As JPEG."""

@@ -21,8 +21,6 @@ PATIENCE: Final = 5
 WHOLE_SIDE: Final = 3840
 """Wider screens are sent smaller, so that one picture of an 8K screen does not stop everything else."""
 
-Box = tuple[int, int, int, int]
-
 
 @dataclass(slots=True)
 class Pace:
@@ -48,49 +46,51 @@ class Canvas:
 
     def __init__(self) -> None:
         self._shown: Frame | None = None
-        self._image: Image | None = None
         self._number = 0
         self.blurred = False
         """Whether something on it was sent at less than the best quality."""
 
     def patch(self, frame: Frame, level: int) -> bytes | None:
         """A message with what changed; None when nothing did."""
-        if self._shown is frame or (self._shown is not None and _same(self._shown, frame)):
+        former, self._shown = self._shown, frame
+        if former is frame:
             return None
-        from PIL import ImageChops  # noqa: PLC0415  only who is looked at pays for it
+        if former is None or (former.width, former.height) != (frame.width, frame.height):
+            return self._said(frame.image(), (0, 0), frame, level)
+        rows = frame.changed_rows(former)
+        if rows is None:
+            return None
+        from PIL import Image, ImageChops  # noqa: PLC0415  only who is looked at pays for it
 
-        image = frame.image()
-        box: Box | None = (0, 0, frame.width, frame.height)
-        if self._image is not None and self._image.size == image.size:
-            box = ImageChops.difference(self._image, image).getbbox()
-        self._shown, self._image = frame, image
+        strip = frame.rows(*rows)
+        box = ImageChops.difference(former.rows(*rows), strip).getbbox()
         if box is None:
             return None
-        self.blurred = self.blurred or level > 0
-        return self._message(image, box, level)
+        part = strip.crop(box)
+        colours = Image.frombytes("RGB", part.size, part.tobytes(), "raw", "BGRX")
+        return self._said(colours, (box[0], rows[0] + box[1]), frame, level)
 
     def again(self) -> bytes | None:
         """The whole picture once more at the best quality; None when there is none."""
-        if self._image is None:
+        if self._shown is None:
             return None
         self.blurred = False
-        return self._message(self._image, (0, 0, *self._image.size), 0)
+        return self._message(self._shown.image(), (0, 0), self._shown, 0)
 
-    def _message(self, image: "Image", box: Box, level: int) -> bytes:
+    def _said(self, part: "Image", at: tuple[int, int], frame: Frame, level: int) -> bytes:
+        self.blurred = self.blurred or level > 0
+        return self._message(part, at, frame, level)
+
+    def _message(self, part: "Image", at: tuple[int, int], frame: Frame, level: int) -> bytes:
         from PIL.Image import Resampling  # noqa: PLC0415  as above
 
         quality, scale = LEVELS[level]
-        part = image if box == (0, 0, *image.size) else image.crop(box)
-        scale *= min(1.0, WHOLE_SIDE / max(image.size))
+        place = (*at, *part.size)
+        scale *= min(1.0, WHOLE_SIDE / max(frame.width, frame.height))
         if scale < 1.0:
             size = max(1, round(part.width * scale)), max(1, round(part.height * scale))
             part = part.resize(size, Resampling.BILINEAR, reducing_gap=2.0)
         target = io.BytesIO()
         part.save(target, "JPEG", quality=quality)
         self._number += 1
-        place = (box[0], box[1], box[2] - box[0], box[3] - box[1])
-        return HEAD.pack(self._number, *place, *image.size) + target.getvalue()
-
-
-def _same(one: Frame, other: Frame) -> bool:
-    return (one.width, one.height) == (other.width, other.height) and one.pixels == other.pixels
+        return HEAD.pack(self._number, *place, frame.width, frame.height) + target.getvalue()
