@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MOST: Final = 64
-FEWEST: Final = 8
-SLOW: Final = 0.5
-"""Seconds after which an answer is slow; a tenth of what the Lease lasts unrenewed."""
+FEWEST: Final = 24
+SLOW: Final = 1.0
+"""Seconds after which an answer is slow: half of what a renewal of the Lease may take."""
 FALL: Final = 0.8
 
 
