@@ -177,27 +177,51 @@ _ROBOT: Final[dict[str, tuple[Rule, ...]]] = {
             field="packageIndex",
         ),
         Rule(
-            rule="self.?session.?type.orValue('None') != 'RDP' || has(self.runtime.linuxPod)",
-            message="RDP needs runtime.linuxPod: its agent holds the session",
+            rule="self.?session.?type.orValue('None') != 'RDP' || has(self.runtime.linuxPod) || has(self.runtime.host)",
+            message="RDP needs runtime.linuxPod or runtime.host: its agent holds the session",
             field="session.type",
         ),
         Rule(
-            rule="self.?session.?type.orValue('None') == 'None' || "
-            "!(has(self.runtime.windowsPod) || has(self.runtime.host))",
-            message="must be None with runtime.windowsPod, which has no desktop, and runtime.host, which has its own",
+            rule="self.?session.?type.orValue('None') == 'None' || !has(self.runtime.windowsPod)",
+            message="must be None with runtime.windowsPod, which has no desktop",
             field="session.type",
+        ),
+        Rule(
+            rule="!self.?session.?recovery.hasValue() || (has(self.runtime.host) && "
+            "self.session.?type.orValue('None') != 'None')",
+            message="is about a session on a RobotHost: it needs runtime.host and session.type RDP or Console",
+            field="session.recovery",
+        ),
+        Rule(
+            rule="(self.?session.?type.orValue('None') == 'RDP' && !has(self.runtime.host)) == "
+            "self.?session.?rdp.hasValue()",
+            message="must be set with type: RDP and without runtime.host, whose RobotHost has it, and only then, for "
+            "example rdp: {address: vdi-7.example}",
+            field="session.rdp",
         ),
     ),
     "spec.session": (
         Rule(
-            rule="(self.?type.orValue('None') == 'RDP') == has(self.rdp)",
-            message="must be set with type: RDP, and only then, for example rdp: {address: vdi-7.example}",
-            field="rdp",
+            rule="!has(self.recovery) || self.?keepAlive.orValue(true)",
+            message="is about a session that is kept alive: leave it out with keepAlive: false",
+            field="recovery",
         ),
         Rule(
             rule="(self.?type.orValue('None') == 'RDP') == has(self.credentialsSecretRef)",
             message="must be set with type: RDP, and only then: the Secret has keys username and password",
             field="credentialsSecretRef",
+        ),
+    ),
+    "spec.session.recovery": (
+        Rule(
+            rule="has(self.logOffAfterSeconds) || has(self.restartHostAfterSeconds)",
+            message="must say what is done, for example recovery: {logOffAfterSeconds: 300}",
+        ),
+        Rule(
+            rule="!has(self.logOffAfterSeconds) || !has(self.restartHostAfterSeconds) || "
+            "self.restartHostAfterSeconds >= self.logOffAfterSeconds + 60",
+            message="must be at least 60 s after logOffAfterSeconds, which is tried first",
+            field="restartHostAfterSeconds",
         ),
     ),
     "spec.packages[]": (_NO_CREDENTIALS,),

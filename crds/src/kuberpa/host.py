@@ -6,6 +6,7 @@ from pydantic import Field
 from kuberpa.meta import Condition, ObjectMeta
 from kuberpa.model import Address, Instant, Model, keyed_by
 from kuberpa.secret_ref import SecretRef
+from kuberpa.session import RdpPort
 
 
 class HostReason(StrEnum):
@@ -117,6 +118,9 @@ class RobotHostSpec(Model):
         ),
     ]
     winrm: Annotated[WinRM, Field(description="How the host is reached.")]
+    rdp: Annotated[
+        RdpPort, Field(description="How its Remote Desktop is reached, by Robots whose session.type is RDP.")
+    ] = RdpPort()
     slots: Annotated[
         int, Field(ge=1, le=64, description="How many Robots may work on the host at a time; the others wait, Pending.")
     ] = 1

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     HOST_CONNECTING = "HostConnecting"
     HOST_UNREACHABLE = "HostUnreachable"
     HOST_REACHABLE = "HostReachable"
+    HOST_RECOVERING = "HostRecovering"
 
     # Hosts; those of kuberpa.host.HostReason are the same words
     NO_SUPERVISOR = "NoSupervisor"
@@ -84,6 +85,10 @@ class Reason(StrEnum):
     SESSION_DISCONNECTED = "SessionDisconnected"
     SESSION_LOGGED_OFF = "SessionLoggedOff"
     SESSION_UNKNOWN = "SessionUnknown"
+    SESSION_LOGGING_OFF = "SessionLoggingOff"
+    HOST_RESTARTING = "HostRestarting"
+    RECOVERY_WAITING = "RecoveryWaiting"
+    SESSION_RECOVERED = "SessionRecovered"
     CANNOT_CAPTURE = "CannotCapture"
 
     # Fleets

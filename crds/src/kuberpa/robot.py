@@ -10,7 +10,7 @@ from kuberpa.model import Instant, Model, keyed_by
 from kuberpa.program import Program, ProgramStatus
 from kuberpa.runtime import Runtime
 from kuberpa.secret_ref import SecretRef
-from kuberpa.session import Session, SessionStatus
+from kuberpa.session import RecoveryStatus, Session, SessionStatus
 
 
 class RobotSecret(Model):
@@ -351,6 +351,10 @@ class RobotStatus(Model):
     session: Annotated[
         SessionStatus | None,
         Field(description="The robot's session, as its agent saw it last; absent while no agent of it has connected."),
+    ] = None
+    recovery: Annotated[
+        RecoveryStatus | None,
+        Field(description="What is being done about a session that does not come back; with session.recovery."),
     ] = None
 
 

@@ -33,15 +33,9 @@ class SessionState(StrEnum):
     NONE = "None"
 
 
-class Rdp(Model):
-    """Where a session over RDP is, and how it is reached."""
+class RdpPort(Model):
+    """How a machine's Remote Desktop is reached, wherever the machine is."""
 
-    address: Annotated[
-        Address,
-        Field(
-            description="Host name or IP address; with validation: Full the name that its certificate is for.",
-        ),
-    ]
     port: Annotated[int, Field(ge=1, le=65_535, description="Port of RDP.")] = 3389
     security: Annotated[
         Literal["NLA", "TLS"],
@@ -60,6 +54,68 @@ class Rdp(Model):
     ] = None
 
 
+class Rdp(RdpPort):
+    """Where a session over RDP is, and how it is reached."""
+
+    address: Annotated[
+        Address,
+        Field(
+            description="Host name or IP address; with validation: Full the name that its certificate is for.",
+        ),
+    ]
+
+
+class Recovery(Model):
+    """What is done about a session on a host that does not come back although it is connected again and again."""
+
+    log_off_after_seconds: Annotated[
+        int | None,
+        Field(
+            ge=30,
+            le=86_400,
+            description="After the session has not been active for so long it is logged off, with all that runs in it, "
+            "so that the next connection signs in anew. Without it, it is not.",
+        ),
+    ] = None
+    restart_host_after_seconds: Annotated[
+        int | None,
+        Field(
+            ge=60,
+            le=86_400,
+            description="After so long the machine is restarted, with all that runs on it. Without it, it is not. "
+            "Whoever sets it must be allowed to create robots/host.",
+        ),
+    ] = None
+    window_seconds: Annotated[
+        int, Field(ge=300, le=604_800, description="Each of both is done at most once within this time.")
+    ] = 3600
+
+
+class Step(StrEnum):
+    """What is done about a session beyond connecting it again."""
+
+    LOG_OFF = "LogOff"
+    RESTART_HOST = "RestartHost"
+
+
+class RecoveryStatus(Model):
+    """What is being done about a session that does not come back. Written by the operator."""
+
+    lost_at: Annotated[Instant | None, Field(description="Since when the session has not been active.")] = None
+    next: Annotated[Step | None, Field(description="What is to be done, once it is due.")] = None
+    due_at: Annotated[
+        Instant | None, Field(description="When that is; without it, it waits until no other Robot works on the host.")
+    ] = None
+    last: Annotated[Step | None, Field(description="What was done last since the session was lost.")] = None
+    message: Annotated[str, Field(max_length=1024, description="The same for people.")] = ""
+    until: Annotated[
+        Instant | None, Field(description="Nothing new begins on the host until then, because of such a step.")
+    ] = None
+    logged_off_at: Annotated[Instant | None, Field(description="When that was done for the last time.")] = None
+    host_restarted_at: Annotated[Instant | None, Field(description="When that was done for the last time.")] = None
+    number: Annotated[int, Field(ge=0, description="How many steps were done so far.")] = 0
+
+
 class Session(Model):
     """The graphical session that a robot is to have."""
 
@@ -67,13 +123,16 @@ class Session(Model):
         SessionType,
         Field(
             description="None: the robot is given no screen. Console: the agent keeps a screen of its own; on Linux a "
-            "virtual X display of this size, which programs find as DISPLAY. RDP: the agent of a linuxPod holds a "
-            "session of another machine open on such a display, and connects again whenever it ends."
+            "virtual X display of this size, which programs find as DISPLAY; on a host the session of the RobotHost's "
+            "user at its console. RDP: the agent holds a session of another machine open on such a display, and "
+            "connects again whenever it ends: with a linuxPod that of rdp, with a host that of the RobotHost."
         ),
     ] = SessionType.NONE
     width: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="Width of the screen in pixels.")] = 1920
     height: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="Height of the screen in pixels.")] = 1080
-    rdp: Annotated[Rdp | None, Field(description="The other machine; with type RDP.")] = None
+    rdp: Annotated[
+        Rdp | None, Field(description="The other machine; with type RDP and a linuxPod. A RobotHost has its own.")
+    ] = None
     credentials_secret_ref: Annotated[
         SecretRef | None,
         Field(
@@ -88,6 +147,13 @@ class Session(Model):
             "observed and told."
         ),
     ] = True
+    recovery: Annotated[
+        Recovery | None,
+        Field(
+            description="What follows when connecting again does not help: with runtime.host and keepAlive. Steps wait "
+            "while another Robot works on the host."
+        ),
+    ] = None
 
 
 class Observed(Model):

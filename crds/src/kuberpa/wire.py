@@ -252,7 +252,7 @@ class Start(Model):
     inject: Inject = Inject()
     async_: Annotated[bool, Field(alias="async")] = False
     program: bool = False
-    """The robot's program: it takes no slot."""
+    """The robot's own, its program or what brings its session back: it takes no slot."""
     needs_session: bool | None = None
     """Whether it is handed back while the robot's session is not active; None: as its definition says."""
     timeout_seconds: int | None = None

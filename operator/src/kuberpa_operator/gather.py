@@ -34,7 +34,8 @@ from kuberpa_operator.core.dispatch import Dispatcher, Seat
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.pod import Pod, PodSettings, render_pod
 from kuberpa_operator.core.presence import Presence
-from kuberpa_operator.core.program import is_program, number_of
+from kuberpa_operator.core.program import is_program, is_recovery, number_of
+from kuberpa_operator.core.recovery import holds_back
 from kuberpa_operator.core.setback import Setback
 from kuberpa_operator.core.trigger import Refusal
 from kuberpa_operator.plans import Plans
@@ -82,7 +83,7 @@ class Gatherer:
             item=item,
             now=now,
             phase_since=self._phase_since(uid, status.phase, now),
-            grant=self._program_seat(item) if is_program(item) else self.dispatcher.grant_of(uid),
+            grant=self._grant(item),
             verdict=self.dispatcher.verdict(uid),
             archive_available=not self.dispatcher.paused,
             robot_exists=self.world.robots.named(home) is not None,
@@ -286,7 +287,22 @@ class Gatherer:
         robots = self.on_host(key)
         shared = self._slots(host_, robots)
         granted = robot_.metadata.uid in shared.holders
-        return slots.Place(key[1], host_, granted=granted, holders=_names(robots, shared.holders))
+        now = self.clock.now()
+        return slots.Place(
+            key[1],
+            host_,
+            granted=granted,
+            holders=_names(robots, shared.holders),
+            working=tuple(sorted(each.metadata.name for each in robots if each is not robot_ and self._works(each))),
+            held_back=next((each.metadata.name for each in robots if holds_back(each.status.recovery, now)), ""),
+        )
+
+    def _works(self, robot_: Robot) -> bool:
+        """Whether anything runs on a Robot, or is to be started there."""
+        meta = robot_.metadata
+        if self.dispatcher.held_by((meta.namespace, meta.name)):
+            return True
+        return any(not each.status.is_final for each in self.world.children_of(meta.uid))
 
     def _pod_of(self, robot_: Robot) -> Pod | None:
         meta = robot_.metadata
@@ -362,14 +378,25 @@ class Gatherer:
             known = self._templates[uid] = (version, rendered)
         return known[1]
 
+    def _grant(self, item: ActivityItem) -> Seat | None:
+        """The slot that it was granted; what belongs to a robot itself takes none."""
+        if is_recovery(item):
+            ref = item.spec.robot_ref
+            return self.dispatcher.seat_of((item.metadata.namespace, ref.name)) if ref else None
+        return self._program_seat(item) if is_program(item) else self.dispatcher.grant_of(item.metadata.uid)
+
     def _program_seat(self, item: ActivityItem) -> Seat | None:
         """A program takes no slot: it goes to its robot as soon as that takes work."""
         ref = item.spec.robot_ref
         seat = self.dispatcher.seat_of((item.metadata.namespace, ref.name)) if ref else None
         ready = seat is not None and seat.ready and item.spec.definition in seat.definitions
+        if seat is not None and item.spec.needs_session and not seat.session.active:
+            return None
         return seat if ready and not self.dispatcher.paused else None
 
     def _is_undecided(self, item: ActivityItem) -> bool:
+        if is_recovery(item):
+            return False
         if is_program(item) and (robot_ := self.world.robots.get(owner_of(item))) is not None:
             status = robot_.status.program
             return status is not None and status.ended < number_of(item)

@@ -24,7 +24,7 @@ from kuberpa_operator.core.effects import Kind
 from kuberpa_operator.core.fleet_snapshot import controller_of
 from kuberpa_operator.core.native import Native
 from kuberpa_operator.core.pod import Pod
-from kuberpa_operator.core.program import is_program
+from kuberpa_operator.core.program import is_program, owner_robot
 from kuberpa_operator.gather import Gatherer, robot_key
 from kuberpa_operator.queue import WorkQueue
 from kuberpa_operator.world import PARENTS, Store
@@ -200,7 +200,7 @@ class Router:
     def route_item(self, item: ActivityItem) -> None:
         """Tell the dispatcher where an item is, or that it may be assigned."""
         dispatcher, uid = self.gatherer.dispatcher, item.metadata.uid
-        if is_program(item):
+        if owner_robot(item):
             pass  # it takes no slot, and its robot's seat is all that it waits for
         elif item.status.phase in ON_ROBOT_PHASES:
             self.again(dispatcher.hold(uid, robot_key(item), is_async=item.spec.async_))
@@ -352,8 +352,12 @@ class Router:
         # once the next supervisor has been there, what the one before ran is known to have ended
         self._hurry(self._held((home, robot_.metadata.name)))
         for each in self.gatherer.on_host((home, runtime.host_ref.name)):
-            if each.status.pod is None and each.metadata.uid != robot_.metadata.uid:
+            if each.metadata.uid == robot_.metadata.uid:
+                continue
+            if each.status.pod is None:
                 self.queue.add(("Robot", each.metadata.uid), patient=True)
+            else:
+                self.reseat(each)  # its recovery may keep what is new from the host, or no more
 
     def _host_changed(self, host: RobotHost) -> None:
         for robot_ in self.gatherer.on_host((host.metadata.namespace, host.metadata.name)):

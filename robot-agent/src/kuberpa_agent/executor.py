@@ -108,7 +108,8 @@ class Executor:
         self.taken_over = control.taken_over
         events, platform = self._events.put_nowait, self._platform
         self._follower = Follower(state_dir, self._runs, self._starting, events, platform, control.look)
-        self._session = Keeper(state_dir / "session", self._events.put_nowait, session_dir)
+        care = host.care(state_dir / "session", session_dir) if host is not None else None
+        self._session = Keeper(state_dir / "session", self._events.put_nowait, session_dir, care)
         self._lock_fd: int | None = None
         self._closing = False
 
@@ -344,7 +345,9 @@ class Executor:
             programs=self._workers.path_of(),
             lost_after=self._settings.lost_after_seconds,
             debuggable=self._settings.debug,
-            screen=self._session.environment,
+            # on a host the session is there, and so are its programs
+            screen={} if self._platform.is_remote else self._session.environment,
+            interactive=self._platform.is_remote and self._session.takes(job, target.definition),
         )
         try:
             await asyncio.to_thread(journal.write, directory, document)

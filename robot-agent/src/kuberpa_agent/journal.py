@@ -51,11 +51,13 @@ def document(  # noqa: PLR0913  what a job is made of
     lost_after: float,
     debuggable: bool = False,
     screen: Mapping[str, str] = MappingProxyType({}),
+    interactive: bool = False,
 ) -> dict[str, Any]:
     """job.json: all that a shim and a payload need to know.
 
     `debuggable`: whether the robot allows debuggers.
     `programs`: folder of the robot's packages' programs. `screen`: how programs find the robot's session.
+    `interactive`: on a host, where runs are in no session, that this one is.
     """
     return {
         "run": name,
@@ -63,6 +65,7 @@ def document(  # noqa: PLR0913  what a job is made of
         "kind": target.kind,
         "builtin": target.builtin,
         "packages": packages,
+        "interactive": interactive,
         "mayDetach": target.may_detach,
         "acceptedAt": time.time(),
         "graceSeconds": job.grace_period_seconds,

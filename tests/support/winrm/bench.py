@@ -28,6 +28,7 @@ class HostBench(Bench):
         credentials: Path,
         connections: int = 2,
         secrets_dir: Path | None = None,
+        session_dir: Path | None = None,
     ) -> None:
         self.reports: list[HostReport] = []
         workers = HostWorkers(
@@ -38,7 +39,7 @@ class HostBench(Bench):
             secrets_dir=secrets_dir,
             rng=random.Random(1),
         )
-        super().__init__(state_dir, host=workers)
+        super().__init__(state_dir, host=workers, session_dir=session_dir)
 
     async def until(self, condition: Callable[[], bool], deadline: float = _PATIENCE) -> None:
         """Patiently: each call is a process of its own, under wine at times."""

@@ -4,73 +4,21 @@ What WinRM, cmd.exe and Windows add is in tests/integration.
 """
 
 import os
-import subprocess
-import sys
-import threading
-import zipfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field, replace
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.support.agent_runs import eventually
 from tests.support.winrm.bench import HostBench
+from tests.support.winrm.here import Here
 
 from kuberpa.host import HostReason, RobotHostSpec
 from kuberpa_agent import errors
 from kuberpa_agent.executor import CloseMode
 from kuberpa_agent.host.bundle import bundle
-from kuberpa_agent.host.channel import Done
-from kuberpa_agent.host.errors import HostError
 
 SPEC = RobotHostSpec.of({"address": "here", "winrm": {"credentialsSecretRef": {"name": "x"}}})
-
-
-@dataclass
-class Here:
-    """A channel to this machine, which can be cut and can lose answers."""
-
-    base: Path
-    cut: HostReason | None = None
-    lose: int = 0
-    """So many answers are lost after the call was carried out."""
-    damage: int = 0
-    calls: list[str] = field(default_factory=list)
-    most: int = 0
-    _running: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def run(self, command: str, data: bytes, seconds: float) -> Done:
-        """The line's last words name the call; there is no cmd.exe."""
-        if self.cut is not None:
-            raise HostError(self.cut, "cut by the test")
-        verb = command.rsplit(maxsplit=1)[-1]
-        folder = self.base / "agent" / bundle()[0]
-        if len(verb) == 64:
-            zipfile.ZipFile(BytesIO(bundle()[1])).extractall(folder)
-            return Done(0, b"installed\n", b"")
-        if not folder.exists():
-            return Done(2, b"", b"no boot.py")
-        self.calls.append(verb)
-        with self._lock:
-            self._running += 1
-            self.most = max(self.most, self._running)
-        line = [sys.executable, "-I", "-X", "utf8", str(folder / "boot.py"), "kuberpa_agent.remote.calls", verb]
-        if self.damage:
-            self.damage -= 1
-            data = data.replace(b"holder", b"h\\u006flder", 1)
-        done = subprocess.run(line, input=data, capture_output=True, timeout=seconds, check=False)
-        with self._lock:
-            self._running -= 1
-        if self.lose:
-            self.lose -= 1
-            raise HostError(HostReason.TIMED_OUT, "the answer is lost")
-        return Done(done.returncode, done.stdout, done.stderr)
-
-    @property
-    def runs(self) -> Path:
-        return self.base / "robots" / "r" / "runs"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from kuberpa import names
 from kuberpa.host import RobotHost
 from kuberpa.robot import Robot
 from kuberpa.runtime import PodRuntime, WindowsPod
-from kuberpa.session import Session
+from kuberpa.session import Session, SessionType
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.supervisor_pod import host_environment, host_volumes
 
@@ -151,7 +151,7 @@ def render_pod(robot: Robot, settings: PodSettings, host: RobotHost | None = Non
         raise ValueError(
             "spec.runtime: exactly one of windowsPod, linuxPod and host, with its RobotHost, must be given"
         )
-    volumes = [*_volumes(robot), *(host_volumes(host) if host else ())]
+    volumes = [*_volumes(robot, host), *(host_volumes(host) if host else ())]
     grace = grace_seconds(robot)
     spec: Body = {
         "serviceAccountName": names.service_account_name(robot.metadata.name),
@@ -242,7 +242,7 @@ def _container(robot: Robot, settings: PodSettings, volumes: list[tuple[Body, st
     return container
 
 
-def _volumes(robot: Robot) -> list[tuple[Body, str]]:
+def _volumes(robot: Robot, host: RobotHost | None) -> list[tuple[Body, str]]:
     token = {"audience": names.AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
     volumes: list[tuple[Body, str]] = [
         ({"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}}, PATHS["token"]),
@@ -255,14 +255,17 @@ def _volumes(robot: Robot) -> list[tuple[Body, str]]:
     if index and index.credentials_secret_ref:
         volume = {"name": "package-index", "secret": {"secretName": index.credentials_secret_ref.name}}
         volumes.append((volume, PATHS["package-index"]))
-    return [*volumes, *_session_volumes(robot.spec.session)]
+    return [*volumes, *_session_volumes(robot.spec.session, host)]
 
 
-def _session_volumes(session: Session) -> list[tuple[Body, str]]:
+def _session_volumes(session: Session, host: RobotHost | None) -> list[tuple[Body, str]]:
     """Who signs in over RDP, and who vouches for the host."""
+    if session.type is not SessionType.RDP:
+        return []
+    rdp = host.spec.rdp if host else session.rdp
     secrets = {
         "account": session.credentials_secret_ref,
-        "ca": session.rdp.ca_secret_ref if session.rdp else None,
+        "ca": rdp.ca_secret_ref if rdp else None,
     }
     return [
         ({"name": f"session-{name}", "secret": {"secretName": ref.name}}, f"{PATHS['session']}/{name}")

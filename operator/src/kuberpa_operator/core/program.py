@@ -17,6 +17,7 @@ from kuberpa.meta import ConditionStatus
 from kuberpa.program import MAX_ENDS, ProgramStatus, RestartPolicy
 from kuberpa.reasons import Reason
 from kuberpa.robot import Goal, Robot
+from kuberpa.session import SessionType
 from kuberpa_operator.core.effects import Announce, Body, CreateItem, Effect, StopItem
 
 FIRST_BACKOFF: Final = timedelta(seconds=1)
@@ -40,6 +41,11 @@ class Plan:
 def is_program(item: ActivityItem) -> bool:
     """Whether the item is a start of a Robot's program."""
     return owner_robot(item) != "" and names.ANNOTATION_PROGRAM_NUMBER in item.metadata.annotations
+
+
+def is_recovery(item: ActivityItem) -> bool:
+    """Whether the operator made the item to bring a Robot's session back."""
+    return owner_robot(item) != "" and names.ANNOTATION_RECOVERY in item.metadata.annotations
 
 
 def owner_robot(item: ActivityItem) -> str:
@@ -138,8 +144,12 @@ def plan(  # noqa: PLR0913  the parts of a robot that matter to its program
     *,
     ready: bool,
     working: bool,
+    session: tuple[Reason, str] | None = None,
 ) -> Plan:
-    """What to do next. `ready`: the robot takes work; `working`: activities run on it."""
+    """What to do next.
+
+    `ready`: the robot takes work; `working`: activities run on it; `session`: why its session cannot be started in.
+    """
     status, last = account(robot, items, goal, now), latest(items)
     if status is None:
         return Plan()
@@ -149,7 +159,7 @@ def plan(  # noqa: PLR0913  the parts of a robot that matter to its program
         return Plan(effects, status, None if robot.spec.program is None else _condition_of(robot, last))
     if robot.spec.program is None:
         return Plan(told, status)
-    waits = _waits(robot, status, goal, now, ready=ready)
+    waits = _waits(robot, status, goal, now, ready=ready) or session
     if waits is not None:
         due = status.next_start_at if waits[0] is Reason.PROGRAM_BACKOFF else None
         return Plan(told, status, (ConditionStatus.FALSE, *waits), due)
@@ -220,6 +230,11 @@ def _condition_of(robot: Robot, item: ActivityItem) -> Verdict:
     return ConditionStatus.TRUE, Reason.PROGRAM_RUNNING, f"start {number_of(item)}: its log is {item.metadata.name}'s"
 
 
+def in_session(robot: Robot) -> bool:
+    """Whether its program waits for the robot's session, because it runs in there and not beside it."""
+    return robot.spec.runtime.host is not None and robot.spec.session.type is not SessionType.NONE
+
+
 def render(robot: Robot, number: int) -> Body:
     """The ActivityItem of a start."""
     meta, program = robot.metadata, robot.spec.program
@@ -257,5 +272,7 @@ def render(robot: Robot, number: int) -> Body:
             "input": {"args": [list(program.command)], **({"kwargs": named} if named else {})},
             "stop": {"gracePeriodSeconds": robot.spec.stop.grace_period_seconds},
             "ttlSecondsAfterFinished": KEPT_SECONDS,
+            # on a host what needs no session runs in none
+            **({"needsSession": True} if in_session(robot) else {}),
         },
     }

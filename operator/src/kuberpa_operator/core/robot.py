@@ -26,7 +26,8 @@ from kuberpa_operator.core.conditions import MESSAGE_CHARS, find, renew
 from kuberpa_operator.core.dispatch import Seat
 from kuberpa_operator.core.effects import Announce, Decision, earliest, rule_name
 from kuberpa_operator.core.pod import Pod
-from kuberpa_operator.core.program import Verdict, plan
+from kuberpa_operator.core.program import Verdict, in_session, plan
+from kuberpa_operator.core.recovery import recover
 from kuberpa_operator.core.robot_protection import protection
 from kuberpa_operator.core.robot_rules import INSTALLING, READY_RULES, View, look
 from kuberpa_operator.core.robot_session import session_change, session_condition, session_view
@@ -44,7 +45,7 @@ def seat(s: Snapshot) -> Seat:
     """What the robot offers to items."""
     view, spec = look(s), s.robot.spec
     reason, message = _not_ready(s, view)
-    ready = view.rule in READY_RULES and not s.outdated
+    ready = _takes_work(s, view)
     return Seat(
         namespace=s.robot.metadata.namespace,
         name=s.robot.metadata.name,
@@ -62,9 +63,16 @@ def seat(s: Snapshot) -> Seat:
     )
 
 
+def _takes_work(s: Snapshot, view: View) -> bool:
+    held_back = s.place is not None and s.place.held_back != ""
+    return view.rule in READY_RULES and not s.outdated and not held_back
+
+
 def _not_ready(s: Snapshot, view: View) -> tuple[Reason, str]:
     if (wish := NOT_WANTED.get(s.goal)) is not None:
         return wish, view.message
+    if held := s.place.held_back if s.place is not None else "":
+        return Reason.HOST_RECOVERING, f"nothing new begins on its host: the session of Robot {held} is brought back"
     if view.rule in READY_RULES and s.outdated:
         return Reason.ROBOT_NOT_READY, "its pod is to be replaced, because spec changed"
     if view.reason in {Reason.PACKAGES_INSTALLING, Reason.PACKAGES_FAILED}:
@@ -80,12 +88,13 @@ def decide(s: Snapshot) -> Decision:
     """The one thing to do about a robot now, and its status."""
     view, former, phase = look(s), s.robot.status, s.step.phase
     transition = _reached(s, phase)
-    ready = view.rule in READY_RULES and not s.outdated
+    ready = _takes_work(s, view)
     protecting, protected, look_at = protection(s)
     if view.rule == CREATING and view.effects and not protecting:
         # all that there is to say is said together with the UID of the pod, once that exists
         return Decision(view.reason, view.message, effects=view.effects, rule=view.rule)
-    program = plan(s.robot, s.programs, s.goal, s.now, ready=ready, working=s.running > 0)
+    program = plan(s.robot, s.programs, s.goal, s.now, ready=ready, working=s.running > 0, session=_program_session(s))
+    recovering = recover(s)
     counts_at, step_at = _counts_due(s, view), _step_due(s, view)
     kept = _kept(former, counts_at, step_at, s.now)
     status = former.model_copy(
@@ -100,16 +109,24 @@ def decide(s: Snapshot) -> Decision:
             "program": program.status,
             "protected": protected,
             "session": s.agent.session if s.agent else None,
+            "recovery": recovering.status,
         }
         | kept
     )
     begun, ended = _begun(s, transition), (*_ready_change(s, view), *session_change(s), *_ended(s, transition))
     told = () if "conditions" in kept else version_change(s)
-    effects = (*begun, *view.effects, *protecting, *program.effects, *ended, *told)
-    wake_at = earliest(view.wake_at, program.wake_at, look_at, *((counts_at, step_at) if kept else ()))
+    effects = (*begun, *view.effects, *protecting, *program.effects, *recovering.effects, *ended, *told)
+    soon = (counts_at, step_at) if kept else ()
+    wake_at = earliest(view.wake_at, program.wake_at, recovering.wake_at, look_at, *soon)
     # of a thousand that start at once the steps would cost more than the starts: they are told as there is time
     unhurried = step_at is not None and s.now >= step_at and not effects
     return Decision(view.reason, view.message, status, effects, wake_at, rule=view.rule, unhurried=unhurried)
+
+
+def _program_session(s: Snapshot) -> tuple[Reason, str] | None:
+    """Why its program cannot be started in its session, where that is where it belongs."""
+    view = session_view(s)
+    return None if view.active or not in_session(s.robot) else (view.reason, f"waits for its session: {view.message}")
 
 
 def _kept(former: RobotStatus, counts_at: datetime | None, step_at: datetime | None, now: datetime) -> dict[str, Any]:

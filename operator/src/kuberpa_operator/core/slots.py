@@ -38,6 +38,10 @@ class Place:
     granted: bool = False
     holders: tuple[str, ...] = ()
     """Names of the Robots that hold its slots."""
+    working: tuple[str, ...] = ()
+    """Names of the other Robots that work on it."""
+    held_back: str = ""
+    """Name of the Robot because of whose session nothing new begins on it; nothing when everything may."""
 
 
 def share(slots: int, claims: Iterable[Claim], promised: frozenset[str]) -> Slots:

@@ -2,7 +2,6 @@
 
 from kuberpa import wire
 from kuberpa.activity import ActivityItem
-from kuberpa.names import ANNOTATION_PROGRAM_NUMBER
 from kuberpa.robot import Robot, RobotState
 from kuberpa.robot_lifecycle import told
 
@@ -42,7 +41,7 @@ def start_of(item: ActivityItem) -> wire.Start:
         input=spec.input,
         inject=spec.inject,
         async_=spec.async_,
-        program=ANNOTATION_PROGRAM_NUMBER in item.metadata.annotations and is_owned_by_robot(item),
+        program=is_owned_by_robot(item),
         timeout_seconds=spec.timeout_seconds,
         grace_period_seconds=spec.stop.grace_period_seconds,
         retryable=spec.retry.limit > 0,

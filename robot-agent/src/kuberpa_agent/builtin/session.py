@@ -1,6 +1,7 @@
 """The robot's session and machine, seen and used from an activity."""
 
 import base64
+import os
 import platform
 import socket
 import subprocess
@@ -8,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from kuberpa_agent.sdk import activity
+from kuberpa_agent.sdk import activity, running
 
 _MAX_IMAGE_BYTES: Final = 3 * 1024 * 1024
 """With base64 and what is around it, what a result may have."""
@@ -22,14 +23,8 @@ def session_info() -> dict[str, Any]:
     not active.
     """
     seen = _observe()
-    return {
-        "state": seen.state.value,
-        "user": seen.user,
-        "id": seen.id,
-        "width": seen.width,
-        "height": seen.height,
-        "message": seen.message,
-    }
+    empty = {"state": "None", "user": "", "id": 0, "width": 0, "height": 0, "message": ""}
+    return {key: seen.get(key, value) for key, value in empty.items()}
 
 
 @activity(name="session.screenshot")
@@ -72,9 +67,9 @@ def session_screenshot(
 def session_lock() -> None:
     """Lock the screen of the robot's session, on Windows. Activities that need a session wait then."""
     if sys.platform == "win32":
-        from kuberpa_agent.desktop import windows_session  # noqa: PLC0415  importable only there
+        from kuberpa_agent.platform import windows_desktop  # noqa: PLC0415  importable only there
 
-        windows_session.lock()
+        windows_desktop.lock()
         return
     raise NotImplementedError("a virtual X display has no lock: session.lock works on Windows")
 
@@ -83,13 +78,22 @@ def session_lock() -> None:
 def session_logoff() -> dict[str, Any]:
     """End the robot's session with all programs in it. A session that is kept alive is opened anew.
 
-    On Linux the programs that have windows on the robot's display are disconnected from it. Result: windows, how many.
+    On a host that is reached over WinRM it is the session of the robot's user, wherever this activity runs. On Linux
+    the programs that have windows on the robot's display are disconnected from it. Result: windows, how many.
     """
     if sys.platform == "win32":
-        from kuberpa_agent.desktop import windows_session  # noqa: PLC0415  importable only there
+        from kuberpa_agent.platform import windows_desktop, wts  # noqa: PLC0415  importable only there
 
-        windows_session.log_off()
-        return {}
+        if windows_desktop.own_session() != wts.SERVICES_SESSION:
+            windows_desktop.log_off()
+            return {}
+        user = os.environ.get(running.SESSION_USER_VARIABLE) or os.environ.get("USERNAME", "")
+        numbers = windows_desktop.sessions_of(user)
+        if not numbers:
+            raise LookupError(f"{user} has no session on this machine")
+        for number in numbers:
+            windows_desktop.log_off(number)
+        return {"sessions": numbers}
     from kuberpa_agent.screen.windows_x11 import end_all  # noqa: PLC0415  as above
 
     return {"windows": end_all()}
@@ -124,7 +128,7 @@ def host_restart(*, delay_seconds: int = 5, comment: str = "") -> dict[str, Any]
         raise ValueError("delay_seconds must be from 0 to 3600")
     if sys.platform != "win32":
         raise NotImplementedError("host.restart works on Windows machines; a robot in a pod is restarted as a Robot")
-    from kuberpa_agent.desktop.windows_session import system_program  # noqa: PLC0415  importable only there
+    from kuberpa_agent.platform.windows_desktop import system_program  # noqa: PLC0415  importable only there
 
     command = [system_program("shutdown.exe"), "/r", "/t", str(delay_seconds), "/c", comment[:500] or "kuberpa"]
     done = subprocess.run(command, check=False, capture_output=True, timeout=60)  # noqa: S603  Windows' own program
@@ -134,15 +138,12 @@ def host_restart(*, delay_seconds: int = 5, comment: str = "") -> dict[str, Any]
     return {"delaySeconds": delay_seconds}
 
 
-def _observe() -> Any:
+def _observe() -> dict[str, Any]:
     if sys.platform == "win32":
-        from kuberpa_agent.desktop import windows_session  # noqa: PLC0415  importable only there
+        from kuberpa_agent.platform import windows_desktop  # noqa: PLC0415  importable only there
 
-        return windows_session.look()
+        return windows_desktop.look()
     else:  # noqa: RET505  type checkers follow the branches of one statement
-        import os  # noqa: PLC0415  as above
+        from kuberpa_agent.screen.windows_x11 import look  # noqa: PLC0415  what an idle worker does without
 
-        from kuberpa.session import Observed  # noqa: PLC0415  pydantic, which an idle worker does without
-        from kuberpa_agent.desktop.keeper import look  # noqa: PLC0415  as above
-
-        return look() if os.environ.get("DISPLAY") else Observed(message="no X display is set")
+        return look() if os.environ.get("DISPLAY") else {"message": "no X display is set"}

@@ -66,6 +66,11 @@ class Holder:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._screen.close()
 
+    async def reconnect(self) -> None:
+        """Let go of the connection: another one follows, as after any that broke."""
+        if self._connection is not None:
+            await self._connection.close()
+
     async def run(self) -> None:
         """Hold it until cancelled."""
         while True:

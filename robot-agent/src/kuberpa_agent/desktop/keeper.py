@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 2.0
+ABOUT_SESSION: Final = frozenset({"session.info", "session.lock", "session.screenshot"})
+"""Definitions that say something even without a session, and see it only from inside."""
 
 
 class Kept(Protocol):
@@ -33,12 +35,30 @@ class Kept(Protocol):
         """Look after it until cancelled."""
 
 
+Care = Callable[[Session, Callable[[Observed], None]], Kept]
+"""Who looks after a wanted session and tells what is seen of it."""
+
+
+def _needs(job: wire.Start, definition: wire.Definition) -> bool:
+    return definition.needs_session if job.needs_session is None else job.needs_session
+
+
 class Keeper:
     """Has the session that Settings ask for, and says what it sees of it."""
 
-    def __init__(self, folder: Path, emit: Callable[[wire.Seen], None], mounted: Path | None = None) -> None:
-        """`folder` is made private to the agent when a session is kept; `mounted` has accounts, see RemoteScreen."""
+    def __init__(
+        self,
+        folder: Path,
+        emit: Callable[[wire.Seen], None],
+        mounted: Path | None = None,
+        care: "Care | None" = None,
+    ) -> None:
+        """`folder` is made private to the agent when a session is kept; `mounted` has accounts, see RemoteScreen.
+
+        `care`: who looks after a session that is on another machine, where all runs are.
+        """
         self._mounted = mounted
+        self._care: Care = care or self._care_here
         self._folder = folder
         self._emit = emit
         self._wanted: Session | None = None
@@ -57,7 +77,7 @@ class Keeper:
             return
         await self.close()
         self._wanted = wanted
-        self._kept = self._care(wanted)
+        self._kept = self._care(wanted, self.see)
         self._task = asyncio.create_task(self._kept.run(), name="session")
 
     async def close(self) -> None:
@@ -72,9 +92,13 @@ class Keeper:
 
     def check(self, job: wire.Start, definition: wire.Definition) -> None:
         """Raise BusyError for what needs an active session while there is none."""
-        needed = definition.needs_session if job.needs_session is None else job.needs_session
-        if needed and self.seen.state is not SessionState.ACTIVE:
+        if _needs(job, definition) and self.seen.state is not SessionState.ACTIVE:
             raise BusyError(f"the robot's session is {self.seen.state.value}, and it needs an active one")
+
+    def takes(self, job: wire.Start, definition: wire.Definition) -> bool:
+        """Whether a run belongs into the session, where that is not where all runs are."""
+        looks = definition.name in ABOUT_SESSION and self.seen.state is SessionState.ACTIVE
+        return _needs(job, definition) or looks
 
     def see(self, seen: Observed) -> None:
         """Tell what is seen, if that has changed."""
@@ -83,17 +107,17 @@ class Keeper:
             self.seen = seen
             self._emit(wire.Seen(session=seen))
 
-    def _care(self, wanted: Session) -> Kept:
+    def _care_here(self, wanted: Session, see: Callable[[Observed], None]) -> Kept:
         if sys.platform == "win32":
             from kuberpa_agent.desktop.windows_session import WindowsSession  # noqa: PLC0415  importable only there
 
-            return WindowsSession(wanted, self.see)
+            return WindowsSession(wanted, see)
         else:  # noqa: RET505  type checkers follow the branches of one statement
             if wanted.type is SessionType.CONSOLE:
-                return OwnScreen(wanted, self._folder, self.see)
+                return OwnScreen(wanted, self._folder, see)
             if wanted.type is SessionType.RDP:
-                return RemoteScreen(wanted, self._folder, self._mounted, self.see)
-            return GivenScreen(self.see)
+                return RemoteScreen(wanted, self._folder, self._mounted, see)
+            return GivenScreen(see)
 
 
 class OwnScreen:
@@ -162,6 +186,10 @@ class RemoteScreen:
         """DISPLAY and the key to it: what is drawn there is the other machine's screen."""
         return self._holder.environment
 
+    async def reconnect(self) -> None:
+        """Let go of the session and take it anew."""
+        await self._holder.reconnect()
+
     async def run(self) -> None:
         """Hold it."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -169,6 +197,22 @@ class RemoteScreen:
             await self._holder.run()
         finally:
             await self._holder.close()
+
+
+class NoScreen:
+    """None at all."""
+
+    def __init__(self, see: Callable[[Observed], None]) -> None:
+        self._see = see
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Nothing."""
+        return {}
+
+    async def run(self) -> None:
+        """Say so."""
+        self._see(Observed())
 
 
 class GivenScreen:
@@ -194,16 +238,6 @@ class GivenScreen:
 
 def look() -> Observed:
     """The display that this process has."""
-    from Xlib.display import Display  # noqa: PLC0415  only where there is a display
-    from Xlib.error import ConnectionClosedError, DisplayError  # noqa: PLC0415  as above
+    from kuberpa_agent.screen.windows_x11 import look as look_at  # noqa: PLC0415  only where there is a display
 
-    name = os.environ.get("DISPLAY", "")
-    try:
-        display = Display(name)
-        size = display.screen().root.get_geometry()
-        seen = Observed(state=SessionState.ACTIVE, width=size.width, height=size.height)
-        display.close()
-    except (DisplayError, ConnectionClosedError, OSError) as error:
-        why = f"the display {name} cannot be reached: {error}"
-        return Observed(state=SessionState.DISCONNECTED, cause="ScreenGone", message=why[:1024])
-    return seen
+    return Observed.of(look_at())

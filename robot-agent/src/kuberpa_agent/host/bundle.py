@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-PARTS: Final = ("builtin", "platform", "remote", "sdk", "worker")
+from kuberpa import reasons
+
+PARTS: Final = ("builtin", "platform", "remote", "screen", "sdk", "worker")
 _EPOCH: Final = (2020, 1, 1, 0, 0, 0)
 
 
@@ -20,6 +22,9 @@ def bundle() -> tuple[str, bytes]:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for source in sources:
             _add(archive, f"kuberpa_agent/{source.relative_to(package).as_posix()}", source.read_bytes())
+        # the only part of the shared kernel that needs nothing but Python
+        _add(archive, "kuberpa/__init__.py", b"")
+        _add(archive, "kuberpa/reasons.py", Path(reasons.__file__).read_bytes())
         _add(archive, "boot.py", (package / "remote" / "boot.py").read_bytes())
     data = buffer.getvalue()
     return hashlib.sha256(data).hexdigest()[:32], data

@@ -18,12 +18,14 @@ from kuberpa import wire
 from kuberpa.host import HostFacts, HostReason, HostReport, Supervised
 from kuberpa.robot import PackagesStatus
 from kuberpa_agent.definitions import Known, known
+from kuberpa_agent.desktop.keeper import Care
 from kuberpa_agent.host.calls import Calls, RefusedCallError, make_holder
 from kuberpa_agent.host.channel import Channel
 from kuberpa_agent.host.errors import HostError, ShellGoneError
 from kuberpa_agent.host.guard import Guard
 from kuberpa_agent.host.machine import HostMachine
 from kuberpa_agent.host.mirror import Mirror
+from kuberpa_agent.host.session import HostDesk, care
 from kuberpa_agent.packages import Wanted
 from kuberpa_agent.runs import Event
 from kuberpa_agent.worker import rundir
@@ -35,6 +37,8 @@ _WAIT_SECONDS: Final = 2.0
 """How long one call waits on the host for news: calls are short, so that a lost one costs little."""
 _IDLE_SECONDS: Final = 10.0
 """Between calls while nothing runs."""
+_WATCHED_SECONDS: Final = 3.0
+"""The same with a session there, which may be locked or end."""
 _LOOK_SECONDS: Final = 0.1
 _CLOSE_SECONDS: Final = 10.0
 _FIRST_PAUSE: Final = 1.0
@@ -76,6 +80,7 @@ class HostWorkers:
         self._changed: Callable[[], None] = lambda: None
         self._emit: Callable[[Event], None] = lambda _: None
         self._news: Callable[[Iterable[str]], None] = lambda _: None
+        self._desk = HostDesk(self._wanted.set)
         self.machine = HostMachine(self._wanted.set)
         self.status = PackagesStatus()
 
@@ -84,6 +89,10 @@ class HostWorkers:
     ) -> None:
         """`changed`: definitions changed. `emit`: tells the panel. `news`: of these runs there is something new."""
         self._changed, self._emit, self._news = changed, emit, news
+
+    def care(self, folder: Path, mounted: Path | None) -> Care:
+        """Who looks after the session that the robot is to have on the host."""
+        return care(self._supervised.host, self._desk, folder, mounted)
 
     @property
     def known(self) -> dict[str, Known]:
@@ -151,7 +160,7 @@ class HostWorkers:
                 continue
             failures = 0
             if not busy:
-                await self._rest(_IDLE_SECONDS)
+                await self._rest(_WATCHED_SECONDS if self._desk.is_wanted else _IDLE_SECONDS)
 
     async def _push(self) -> None:
         """Tell at once what has come to be wanted, while the other lane waits on the host."""
@@ -175,8 +184,10 @@ class HostWorkers:
                     self._wanted.set()
 
     async def _rest(self, seconds: float) -> None:
+        # not wait_for, which may swallow a cancellation that comes together with what it waits for
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wanted.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
         if self._supervised.connections == 1:
             self._wanted.clear()
 
@@ -192,6 +203,7 @@ class HostWorkers:
         if not self._greeted:
             await self._hello(self._calls)
         told = await asyncio.to_thread(self._mirror.wanted, wait)
+        told["session"] = self._desk.told()
         quiet = not (told["follow"] or told["start"] or told["stop"] or told["forget"])
         if quiet:
             told["wait"] = 0.0
@@ -202,6 +214,7 @@ class HostWorkers:
             raise
         names = await asyncio.to_thread(self._mirror.apply, told, said)
         self._reached(self._report.facts)
+        self._desk.hear(said["session"])
         self._news(names)
         return not quiet
 

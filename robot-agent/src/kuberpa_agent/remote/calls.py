@@ -9,6 +9,7 @@ done. stdout: one line of ASCII, the answer with the nonce.
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -19,14 +20,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from kuberpa_agent.platform import selected
-from kuberpa_agent.remote import runs
+from kuberpa_agent.remote import presence, runs
 from kuberpa_agent.remote.facts import facts
 from kuberpa_agent.sdk.running import ROBOT_STATE_FILE
 from kuberpa_agent.worker import discovery, rundir
 
 OWNER: Final = "owner.json"
 LEASE: Final = "lease.json"
-NEEDS_PSUTIL: Final = frozenset({"process.list", "process.stop"})
+NEEDS: Final = {
+    "host.info": ("psutil",),
+    "process.list": ("psutil",),
+    "process.stop": ("psutil",),
+    "session.screenshot": ("mss", "PIL"),
+}
+"""Packages that definitions take and the host's Python may not have."""
 _PAUSE_SECONDS: Final = 0.05
 _ALONE_SECONDS: Final = 20.0
 _SILENT_SECONDS: Final = 86_400.0
@@ -50,11 +57,7 @@ def hello(robot: Path, asked: dict[str, Any]) -> dict[str, Any]:
         survivors = runs.sweep(robot, frozenset(asked["known"]))
     _drop_secrets([each for each in robot.parent.iterdir() if each != robot])
     errors = discovery.load(builtin=True)
-    definitions = discovery.describe(builtin=True)
-    try:
-        import psutil  # noqa: F401, PLC0415  whether the host's Python has it
-    except ImportError:
-        definitions = [each for each in definitions if each["name"] not in NEEDS_PSUTIL]
+    definitions = [each for each in discovery.describe(builtin=True) if all(map(_has, NEEDS.get(each["name"], ())))]
     return {"facts": facts(), "definitions": definitions, "errors": errors, "survivors": survivors}
 
 
@@ -74,8 +77,13 @@ def sync(robot: Path, asked: dict[str, Any]) -> dict[str, Any]:
     while True:
         news = runs.news(robot, asked["follow"])
         if any(runs.is_news(each) for each in news) or problems or time.monotonic() >= until:
-            return {"runs": news, "problems": problems, "clock": time.time()}
+            session = presence.report(robot, asked.get("session"))
+            return {"runs": news, "problems": problems, "clock": time.time(), "session": session}
         time.sleep(_PAUSE_SECONDS)  # noqa: TID251  a process of its own, which has nothing to be woken by
+
+
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 @contextlib.contextmanager
@@ -105,6 +113,7 @@ def _tell(robot: Path, asked: dict[str, Any]) -> None:
         rundir.write_json(robot / ROBOT_STATE_FILE, state)
     lease = {"boot": selected().boot_id(), "monotonic": time.monotonic() - float(asked["silence"])}
     rundir.write_json(robot / LEASE, lease)
+    presence.wish(robot, asked.get("session"))
     if asked.get("secrets") is not None:
         write_secrets(robot / "secrets", asked["secrets"])
 

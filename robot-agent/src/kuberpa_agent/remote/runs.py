@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from kuberpa_agent.platform import selected
-from kuberpa_agent.remote import tree
+from kuberpa_agent.remote import presence, tree
 from kuberpa_agent.remote.launch import LaunchError, launch
 from kuberpa_agent.sdk.credentials import SECRETS_DIR_VARIABLE
-from kuberpa_agent.sdk.running import HELD_FILE_VARIABLE, ROBOT_STATE_FILE, ROBOT_STATE_VARIABLE
+from kuberpa_agent.sdk.running import (
+    HELD_FILE_VARIABLE,
+    ROBOT_STATE_FILE,
+    ROBOT_STATE_VARIABLE,
+    SESSION_USER_VARIABLE,
+)
 from kuberpa_agent.worker import rundir
 
 _BATCH_BYTES: Final = 192 * 1024
@@ -41,7 +46,7 @@ def start(robot: Path, wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, st
                 _refuse(directory)
             else:
                 _start(robot, directory, each["job"])
-        except (OSError, LaunchError) as error:
+        except (OSError, LaunchError, presence.NoSessionError) as error:
             # A run that cannot be claimed may yet be started by a call on its way, so it has not failed: the call has.
             with contextlib.suppress(FileNotFoundError):
                 if rundir.create_json(directory / rundir.STATE, {"refused": True}):
@@ -63,7 +68,10 @@ def _start(robot: Path, directory: Path, job: dict[str, Any]) -> None:
         rundir.write_json(directory / rundir.JOB, localized(job, robot, directory), durable=True)
     if (directory / rundir.STATE).exists():
         return
-    launch(directory)
+    if job.get("interactive"):
+        presence.ensure(robot)  # who is in the session finds the run, and starts it there
+    else:
+        launch(directory)
     until = time.monotonic() + _CLAIM_SECONDS
     while not (directory / rundir.STATE).exists() and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)  # noqa: TID251  a process of its own, which has nothing to be woken by
@@ -76,6 +84,7 @@ def localized(job: dict[str, Any], robot: Path, directory: Path) -> dict[str, An
         HELD_FILE_VARIABLE: str(directory / rundir.HELD),
         ROBOT_STATE_VARIABLE: str(robot / ROBOT_STATE_FILE),
         SECRETS_DIR_VARIABLE: str(robot / "secrets"),
+        SESSION_USER_VARIABLE: presence.user_of(robot),
     }
     paths = {"leaseFile": str(robot / "lease.json"), "filesDir": str(robot / "files")}
     return {**job, **paths, "env": environment, "channel": {"folder": str(robot), "secret": ""}}

@@ -39,6 +39,16 @@ def end_all() -> int:
         return len(shown)
 
 
+def look() -> dict[str, Any]:
+    """Whether the display is there, and its size: fields of kuberpa.session.Observed."""
+    try:
+        with _display() as display:
+            size = display.screen().root.get_geometry()
+            return {"state": "Active", "width": size.width, "height": size.height}
+    except (UncapturableError, ConnectionClosedError) as error:
+        return {"state": "Disconnected", "cause": "ScreenGone", "message": str(error)[:1024]}
+
+
 @contextmanager
 def _display() -> Iterator[Any]:
     name = os.environ.get("DISPLAY")

@@ -16,6 +16,8 @@ Its `controller` is the person who has the screen's keyboard and mouse.
 """
 HELD_FILE_VARIABLE: Final = "KUBERPA_HELD_FILE"
 """Path of a file that a program creates to say that it has paused, and removes when it goes on."""
+SESSION_USER_VARIABLE: Final = "KUBERPA_SESSION_USER"
+"""Whose the robot's session is, where the activity may run outside of it: on a host."""
 ROBOT_STATE_FILE: Final = "robot-state.json"
 """Its name in the agent's state directory."""
 _MAX_MESSAGE_CHARS: Final = 1024
