@@ -40,6 +40,7 @@ def on_a_host_or_outside() -> tuple[Refusal, ...]:
     """What a robot cannot have where it has no pod of its own."""
     host: Body = {"linuxPod": None, "host": {"hostRef": {"name": "desk-7"}}}
     external: Body = {"linuxPod": None, "external": {}}
+    windows: Body = {"linuxPod": None, "windowsPod": {}}
     secret: Body = {"name": "sap", "secretRef": {"name": "sap"}}
     index: Body = {"url": "https://host/simple", "credentialsSecretRef": {"name": "index"}}
     no_secrets = "cannot be set with runtime.external: Secrets are mounted into pods"
@@ -53,8 +54,42 @@ def on_a_host_or_outside() -> tuple[Refusal, ...]:
             "spec.debug.enabled",
             "cannot be true with runtime.host",
         ),
-        ("Robot", {"runtime": host, "session": {"type": "Console"}}, "spec.session.type", "must be None with runtime."),
+        (
+            "Robot",
+            {"runtime": windows, "session": {"type": "Console"}},
+            "spec.session.type",
+            "must be None with runtime",
+        ),
         ("Robot", {"runtime": external, "session": RDP_SESSION}, "spec.session.type", "RDP needs runtime.linuxPod"),
+        ("Robot", {"runtime": host, "session": RDP_SESSION}, "spec.session.rdp", "without runtime.host"),
+        *of_recovery(host),
+    )
+
+
+def of_recovery(host: Body) -> tuple[Refusal, ...]:
+    """What cannot be done about a session that does not come back."""
+    account: Body = {"credentialsSecretRef": {"name": "desk-7"}}
+    there: Body = {"type": "RDP", **account}
+    recovery: Body = {"recovery": {"logOffAfterSeconds": 300}}
+    early: Body = {"logOffAfterSeconds": 300, "restartHostAfterSeconds": 330}
+    field = "spec.session.recovery"
+    about_hosts = "it needs runtime.host and session.type RDP or Console"
+    return (
+        ("Robot", {"session": RDP_SESSION | recovery}, field, about_hosts),
+        ("Robot", {"runtime": host, "session": recovery}, field, about_hosts),
+        (
+            "Robot",
+            {"runtime": host, "session": there | recovery | {"keepAlive": False}},
+            field,
+            "with keepAlive: false",
+        ),
+        ("Robot", {"runtime": host, "session": there | {"recovery": {}}}, field, "must say what is done"),
+        (
+            "Robot",
+            {"runtime": host, "session": there | {"recovery": early}},
+            f"{field}.restartHostAfterSeconds",
+            "at least 60 s after logOffAfterSeconds",
+        ),
     )
 
 
@@ -63,9 +98,12 @@ def of_sessions() -> tuple[Refusal, ...]:
     without_host: Body = {key: value for key, value in RDP_SESSION.items() if key != "rdp"}
     without_account: Body = {key: value for key, value in RDP_SESSION.items() if key != "credentialsSecretRef"}
     together = "must be set with type: RDP, and only then"
+    alone = (
+        "must be set with type: RDP and without runtime.host, whose RobotHost has it, and only then, for example rdp"
+    )
     return (
-        ("Robot", {"session": without_host}, "spec.session.rdp", f"{together}, for example rdp"),
-        ("Robot", {"session": RDP_SESSION | {"type": "Console"}}, "spec.session.rdp", f"{together}, for example rdp"),
+        ("Robot", {"session": without_host}, "spec.session.rdp", alone),
+        ("Robot", {"session": RDP_SESSION | {"type": "Console"}}, "spec.session.rdp", alone),
         ("Robot", {"session": without_account}, "spec.session.credentialsSecretRef", f"{together}: the Secret has"),
         (
             "Robot",

@@ -149,6 +149,14 @@ class HostFacts(Model):
     agent: Annotated[str, Field(max_length=64, description="Which of the agent's code is installed.")] = ""
 
 
+class HostFolder(StrEnum):
+    """What has become of a robot's folder on its host."""
+
+    KEPT = "Kept"
+    REMOVED = "Removed"
+    LEFT = "Left"
+
+
 class HostReport(Model):
     """How the supervisor of a Robot finds its host. Written by the panel, as part of Robot.status.agent."""
 
@@ -156,6 +164,13 @@ class HostReport(Model):
     reason: Annotated[HostReason, Field(description="How the host was found.")] = HostReason.CONNECTING
     message: Annotated[str, Field(max_length=1024, description="The same for people.")] = ""
     facts: Annotated[HostFacts, Field(description="What the host says of itself.")] = HostFacts()
+    folder: Annotated[
+        HostFolder,
+        Field(
+            description="Of a Robot that is being deleted: whether its folder was removed from the host. Left: it "
+            "could not be, the message says why."
+        ),
+    ] = HostFolder.KEPT
 
 
 class HostCondition(StrEnum):

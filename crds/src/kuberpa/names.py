@@ -29,6 +29,8 @@ LABEL_ROLE_BINDING: Final = f"{GROUP}/robot-role-binding"
 LABEL_COMPONENT: Final = f"{GROUP}/component"
 """On Leases and workloads of kuberpa itself: operator or panel."""
 
+FINALIZER_ON_HOST: Final = f"{GROUP}/on-host"
+"""On Robots that work on a host: what they have there is removed before they go."""
 FINALIZER_IN_USE: Final = f"{GROUP}/in-use"
 """On RobotHosts on which a Robot works: what it was told with stays until the Robot is done there."""
 

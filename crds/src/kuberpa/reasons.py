@@ -56,6 +56,7 @@ class Reason(StrEnum):
     HOST_CONNECTING = "HostConnecting"
     HOST_UNREACHABLE = "HostUnreachable"
     HOST_REACHABLE = "HostReachable"
+    HOST_FOLDER_LEFT = "HostFolderLeft"
     HOST_RECOVERING = "HostRecovering"
 
     # Hosts; those of kuberpa.host.HostReason are the same words

@@ -16,7 +16,7 @@ the next step follows from the latest wish and the latest observation alone.
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from kuberpa.names import ANNOTATION_RESTART_MODE, ANNOTATION_RESTARTED_AT
+from kuberpa.names import ANNOTATION_RESTART_MODE, ANNOTATION_RESTARTED_AT, FINALIZER_ON_HOST
 from kuberpa.robot import Goal, Robot, RobotDesiredState, RobotPhase, RobotState, StopMode
 
 P = RobotPhase
@@ -107,9 +107,14 @@ def step(goal: Goal, situation: Situation) -> Step:
     return STEPS[goal][situation]
 
 
+def is_leaving(robot: Robot) -> bool:
+    """Whether it is deleted and stays until what it has on its host is gone: its pod stops as if that were wanted."""
+    return robot.metadata.deletion_timestamp is not None and FINALIZER_ON_HOST in robot.metadata.finalizers
+
+
 def goal_of(robot: Robot, pod_restarted_at: str | None) -> Goal:
     """What is wanted of a robot, whose present pod answers that wish for a restart; None: it has no pod."""
-    if robot.spec.desired_state is RobotDesiredState.STOPPED:
+    if robot.spec.desired_state is RobotDesiredState.STOPPED or is_leaving(robot):
         return Goal.STOP
     wish = robot.metadata.annotations.get(ANNOTATION_RESTARTED_AT, "")
     if pod_restarted_at is not None and wish and wish != pod_restarted_at:
@@ -128,7 +133,7 @@ def told(robot: Robot) -> RobotState:
     """What the robot's agent is told, from the Robot as it is written."""
     now = robot.status.transition
     unfinished = now if now is not None and now.finished_at is None else None
-    if robot.spec.desired_state is RobotDesiredState.STOPPED:
+    if robot.spec.desired_state is RobotDesiredState.STOPPED or is_leaving(robot):
         forced = unfinished is not None and unfinished.to == Goal.STOP and unfinished.forced_at is not None
         return RobotState.KILLING if forced or robot.spec.stop.mode is StopMode.FORCE else RobotState.STOPPING
     if unfinished is not None and unfinished.to == Goal.RESTART:

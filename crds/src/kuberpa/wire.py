@@ -216,6 +216,8 @@ class Settings(Model):
     session: Session = Session()
     debug: bool = False
     """Whether people may open consoles in processes of the robot, and attach debuggers."""
+    leaving: bool = False
+    """Whether the Robot is being deleted: once nothing runs, what it has on a host is to be removed."""
     generation: int = 0
     """Of the Robot's spec."""
 

@@ -1,5 +1,7 @@
 """Reads the world into snapshots: the only reader. Nothing here waits."""
 
+# length: what is read for one kind is of use to others, so that all of it stands in one place
+
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +13,7 @@ from kuberpa.calendar import Calendar
 from kuberpa.fleet import RobotFleet
 from kuberpa.host import RobotHost
 from kuberpa.robot import Robot, RobotPhase
+from kuberpa.robot_lifecycle import is_leaving
 from kuberpa.rolebinding import RobotRoleBinding
 from kuberpa.schedule import Schedule
 from kuberpa.workqueue import WorkQueue
@@ -179,7 +182,8 @@ class Gatherer:
         """All that matters to a fleet now."""
         meta, ref = fleet_.metadata, fleet_.spec.queue_ref
         here = [robot_ for _, robot_ in self.world.robots if robot_.metadata.namespace == meta.namespace]
-        robots = tuple(robot_ for robot_ in here if fleet_snapshot.concerns(fleet_, robot_))
+        # what is being deleted is no member any more, and its name is not free yet
+        robots = tuple(each for each in here if fleet_snapshot.concerns(fleet_, each) and not is_leaving(each))
         return fleet_snapshot.Snapshot(
             fleet=fleet_,
             now=self.clock.now(),

@@ -146,6 +146,8 @@ class Executor:
         if not self._control.takes_work:
             self._give_up_waiting()
         await self._session.configure(settings.session)
+        if settings.leaving:
+            self._workers.leave()
         if settings.state is RobotState.KILLING:
             for run in [run for run in self._runs.values() if run.exit is None]:
                 await self.kill(run.uid, run.token, reason="RobotStopped")

@@ -79,6 +79,9 @@ class Workers:
         self._settled.clear()
         self._task = asyncio.create_task(self._apply(wanted, previous))
 
+    def leave(self) -> None:
+        """The robot is deleted: what it has here goes with its pod."""
+
     async def settled(self) -> None:
         """Wait until no installation is under way."""
         await self._settled.wait()

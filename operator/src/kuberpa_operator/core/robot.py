@@ -28,11 +28,13 @@ from kuberpa_operator.core.effects import Announce, Decision, earliest, rule_nam
 from kuberpa_operator.core.pod import Pod
 from kuberpa_operator.core.program import Verdict, in_session, plan
 from kuberpa_operator.core.recovery import recover
+from kuberpa_operator.core.robot_on_host import farewell
 from kuberpa_operator.core.robot_protection import protection
-from kuberpa_operator.core.robot_rules import INSTALLING, READY_RULES, View, look
+from kuberpa_operator.core.robot_rules import INSTALLING, READY_RULES, look
 from kuberpa_operator.core.robot_session import session_change, session_condition, session_view
 from kuberpa_operator.core.robot_snapshot import Snapshot
 from kuberpa_operator.core.robot_version import version_change, version_condition
+from kuberpa_operator.core.robot_view import View
 
 COUNTS_EVERY: Final = timedelta(seconds=1)
 """Counts, and the flip between Idle and Busy, are written at most this often, and late by this much."""
@@ -90,6 +92,8 @@ def decide(s: Snapshot) -> Decision:
     transition = _reached(s, phase)
     ready = _takes_work(s, view)
     protecting, protected, look_at = protection(s)
+    if view.rule == LEAVING and view.effects:
+        return Decision(view.reason, view.message, effects=view.effects, rule=view.rule)  # it is gone behind them
     if view.rule == CREATING and view.effects and not protecting:
         # all that there is to say is said together with the UID of the pod, once that exists
         return Decision(view.reason, view.message, effects=view.effects, rule=view.rule)
@@ -138,6 +142,7 @@ def _kept(former: RobotStatus, counts_at: datetime | None, step_at: datetime | N
 
 COUNTED: Final = ("phase", "message", "activities")
 STEPS: Final = ("phase", "message", "conditions", "pod")
+LEAVING: Final = rule_name(farewell)
 CREATING: Final = rule_name(robot_rules.create_pod)
 ON_ITS_WAY: Final = frozenset(
     map(rule_name, (robot_rules.wait_for_pod, robot_rules.wait_for_agent, robot_rules.packages_installing))

@@ -3,21 +3,31 @@
 From nothing at all to a robot at work; the first rule that has something to say gives the reason and what to do.
 """
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
-from kuberpa.names import timestamp
+from kuberpa.names import FINALIZER_ON_HOST, timestamp
 from kuberpa.reasons import Reason
 from kuberpa.robot import Goal, RobotPhase
-from kuberpa.robot_lifecycle import Act
+from kuberpa.robot_lifecycle import Act, is_leaving
 from kuberpa_operator.core.effects import Announce, CreatePod, DeletePod, Effect, rule_name
 from kuberpa_operator.core.pod import IMAGE_WAITS, ORDINARY_WAITS, Pod, render_service_account
 from kuberpa_operator.core.program import crash_words
+from kuberpa_operator.core.robot_on_host import (
+    farewell,
+    host_connecting,
+    host_deleted,
+    host_finalizer,
+    host_full,
+    host_not_found,
+    host_unreachable,
+    leave_host,
+)
 from kuberpa_operator.core.robot_snapshot import Snapshot
+from kuberpa_operator.core.robot_view import View
 
 INSTALLING: Final = "packages are being installed"
-NAMED_HOLDERS: Final = 5
 FORCE_GRACE_SECONDS: Final = 2
 """What a pod gets that is ended by force: its agent has been told before, and delivers what it knows."""
 AGENT_PATIENCE: Final = timedelta(seconds=3)
@@ -26,23 +36,12 @@ KILL_PATIENCE: Final = timedelta(seconds=5)
 """How long an agent may take to kill everything and to report it, before its pod is ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What a rule makes of a robot. The phase is not its business: kuberpa.robot_lifecycle.STEPS has it."""
-
-    reason: Reason
-    message: str = ""
-    effects: tuple[Effect, ...] = ()
-    wake_at: datetime | None = None
-    rule: str = ""
-
-
 # Rules of a robot that is to have a pod
 
 
 def deleted(s: Snapshot) -> View | None:
     """Its pod goes with it, by the owner reference."""
-    if s.robot.metadata.deletion_timestamp is None:
+    if s.robot.metadata.deletion_timestamp is None or is_leaving(s.robot):
         return None
     return View(Reason.ROBOT_DELETED, "is being deleted")
 
@@ -61,30 +60,6 @@ def begin_again(s: Snapshot) -> View | None:
     if not s.external or s.pod is not None:
         return None
     return View(Reason.POD_PENDING, "nothing of before its restart runs any more: it goes on")
-
-
-def host_not_found(s: Snapshot) -> View | None:
-    """The RobotHost that it names does not exist."""
-    if s.place is None or s.place.host is not None or s.pod is not None:
-        return None
-    return View(Reason.HOST_NOT_FOUND, f"spec.runtime.host.hostRef: there is no RobotHost {s.place.name!r}")
-
-
-def host_deleted(s: Snapshot) -> View | None:
-    """The RobotHost is to go: nothing new begins on it."""
-    host = s.place.host if s.place is not None else None
-    if host is None or host.metadata.deletion_timestamp is None or s.pod is not None:
-        return None
-    return View(Reason.HOST_DELETED, f"RobotHost {host.metadata.name} is being deleted")
-
-
-def host_full(s: Snapshot) -> View | None:
-    """Other Robots hold all slots of its host."""
-    if s.place is None or s.place.granted or s.place.host is None or s.pod is not None:
-        return None
-    whose = ", ".join(s.place.holders[:NAMED_HOLDERS]) + (", …" if len(s.place.holders) > NAMED_HOLDERS else "")
-    slots = s.place.host.spec.slots
-    return View(Reason.HOST_FULL, f"waits for a slot of RobotHost {s.place.name}, which has {slots}: held by {whose}")
 
 
 def runtime_unknown(s: Snapshot) -> View | None:
@@ -110,7 +85,9 @@ def create_pod(s: Snapshot) -> View | None:
     if s.setback and s.now < s.setback.over_at:
         return View(s.setback.reason, s.setback.message, wake_at=s.setback.over_at)
     meta = s.robot.metadata
-    effects = (
+    if s.place is not None and FINALIZER_ON_HOST not in meta.finalizers:
+        return View(Reason.POD_PENDING, "the pod is being created", (host_finalizer(s.robot, present=True),))
+    effects: tuple[Effect, ...] = (
         CreatePod(meta.namespace, meta.uid, render_service_account(s.robot), s.template),
         Announce("Normal", Reason.ROBOT_CREATED, f"created pod {s.template['metadata']['name']}"),
     )
@@ -202,20 +179,6 @@ def agent_disconnected(s: Snapshot) -> View | None:
     if s.connected:
         return None
     return View(Reason.AGENT_DISCONNECTED, "the agent has lost its connection")
-
-
-def host_connecting(s: Snapshot) -> View | None:
-    """Its supervisor has not reached the host yet."""
-    if s.place is None or (s.report is not None and (s.report.reachable or s.host_is_away)):
-        return None
-    return View(Reason.HOST_CONNECTING, f"the supervisor connects to RobotHost {s.place.name}")
-
-
-def host_unreachable(s: Snapshot) -> View | None:
-    """Its supervisor cannot reach the host."""
-    if s.place is None or s.report is None or s.report.reachable:
-        return None
-    return View(Reason.HOST_UNREACHABLE, f"RobotHost {s.place.name}: {s.report.reason}: {s.report.message}")
 
 
 def packages_installing(s: Snapshot) -> View | None:
@@ -375,7 +338,19 @@ def _activities(s: Snapshot) -> str:
     return "one activity is" if s.running == 1 else f"{s.running} activities are"
 
 
-DOWN_RULES: Final = (deleted, stopped, hurry, wait_for_end, finish, end_program, hear_agent, hear_external, end_pod)
+DOWN_RULES: Final = (
+    deleted,
+    farewell,
+    stopped,
+    hurry,
+    wait_for_end,
+    finish,
+    end_program,
+    hear_agent,
+    hear_external,
+    leave_host,
+    end_pod,
+)
 """Of a robot that is to stop or to restart; once a restart's pod is gone, RULES apply."""
 READY_RULES: Final = frozenset({"busy", "idle"})
 

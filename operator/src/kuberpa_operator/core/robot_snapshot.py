@@ -9,7 +9,7 @@ from kuberpa.activity import ActivityItem
 from kuberpa.host import HostReason, HostReport
 from kuberpa.program import ProgramStatus
 from kuberpa.robot import AgentControl, AgentStatus, Goal, PackagesStatus, Robot, RobotState, StopMode, Transition
-from kuberpa.robot_lifecycle import Situation, Step, goal_of, step, stop_mode
+from kuberpa.robot_lifecycle import Situation, Step, goal_of, is_leaving, step, stop_mode
 from kuberpa_operator.core.effects import Body
 from kuberpa_operator.core.pod import IMAGE_WAITS, ORDINARY_WAITS, Pod, template_hash
 from kuberpa_operator.core.program import account
@@ -175,7 +175,11 @@ def _is_leaving(s: Snapshot) -> bool:
     if s.former_pod is not None:
         return True
     replaced = s.outdated and not s.running and not s.goal.ends_pod
-    return s.pod is not None and (s.pod.deleting or replaced or s.robot.metadata.deletion_timestamp is not None)
+    return s.pod is not None and (s.pod.deleting or replaced or _is_deleted(s))
+
+
+def _is_deleted(s: Snapshot) -> bool:
+    return s.robot.metadata.deletion_timestamp is not None and not is_leaving(s.robot)
 
 
 def _is_preparing(s: Snapshot) -> bool:

@@ -3,7 +3,7 @@
 from kuberpa import wire
 from kuberpa.activity import ActivityItem
 from kuberpa.robot import Robot, RobotState
-from kuberpa.robot_lifecycle import told
+from kuberpa.robot_lifecycle import is_leaving, told
 
 
 def settings_of(robot: Robot, lost_after_seconds: float) -> wire.Settings:
@@ -18,6 +18,7 @@ def settings_of(robot: Robot, lost_after_seconds: float) -> wire.Settings:
         state=state,
         session=robot.spec.session,
         debug=robot.spec.debug.enabled,
+        leaving=is_leaving(robot),
         # what works as usual need not hear of every change of the spec
         generation=0 if state is RobotState.RUNNING else robot.metadata.generation,
     )

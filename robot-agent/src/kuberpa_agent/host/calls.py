@@ -55,6 +55,10 @@ class Calls:
         """Say what is wanted, hear what is new. Raises HostError, RefusedCallError."""
         return self._call("sync", wanted)
 
+    def leave(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Remove the robot from the host; refused while anything of it runs. Raises HostError, RefusedCallError."""
+        return self._call("leave", asked)
+
     def _call(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
         text = json.dumps({"robot": self._robot, "holder": self._holder, **body})
         nonce = secrets.token_hex(8)

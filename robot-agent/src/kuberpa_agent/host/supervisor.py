@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kuberpa import wire
-from kuberpa.host import HostFacts, HostReason, HostReport, Supervised
+from kuberpa.host import HostFacts, HostFolder, HostReason, HostReport, Supervised
 from kuberpa.robot import PackagesStatus
 from kuberpa_agent.definitions import Known, known
 from kuberpa_agent.desktop.keeper import Care
@@ -73,6 +73,7 @@ class HostWorkers:
         self._known: dict[str, Known] = {}
         self._report = HostReport()
         self._wanted = asyncio.Event()
+        self._leaving = False
         self._greeted = False
         self._greeting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,6 +118,11 @@ class HostWorkers:
     def configure(self, wanted: Wanted) -> None:
         """Packages are not installed on hosts; the schema refuses them."""
 
+    def leave(self) -> None:
+        """The robot is deleted: once nothing of it runs there, remove what it has on the host."""
+        self._leaving = True
+        self._wanted.set()
+
     async def settled(self) -> None:
         """Nothing is ever being installed."""
 
@@ -159,6 +165,8 @@ class HostWorkers:
                 await self._pause(failures)
                 continue
             failures = 0
+            if self._leaving and not busy and await self._left():
+                return  # to say hello again would make the folder again
             if not busy:
                 await self._rest(_WATCHED_SECONDS if self._desk.is_wanted else _IDLE_SECONDS)
 
@@ -167,8 +175,8 @@ class HostWorkers:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            if not self._greeted:
-                continue  # the other lane says it first of all
+            if not self._greeted or self._report.folder is HostFolder.REMOVED:
+                continue  # the other lane says it first of all, or nothing is to be said any more
             with contextlib.suppress(HostError, RefusedCallError, OSError):
                 await self._sync(0.0)
 
@@ -217,6 +225,23 @@ class HostWorkers:
         self._desk.hear(said["session"])
         self._news(names)
         return not quiet
+
+    async def _left(self) -> bool:
+        """Remove the robot's folder from the host, and say whether that is done."""
+        assert self._calls is not None  # noqa: S101  lanes begin with `open`
+        try:
+            said = await self._make(self._calls.leave, {})
+        except RefusedCallError as error:
+            if error.why == "Working":
+                return False
+            said = {"left": str(error)}
+        except HostError as error:
+            said = {"left": str(error)}
+        if said["left"]:
+            log.warning("the robot's folder could not be removed from the host: %s", said["left"])
+        folder = HostFolder.LEFT if said["left"] else HostFolder.REMOVED
+        self._tell(self._report.model_copy(update={"folder": folder, "message": said["left"][:1024]}))
+        return True
 
     async def _hello(self, calls: Calls) -> None:
         async with self._greeting:

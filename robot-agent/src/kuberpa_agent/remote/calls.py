@@ -1,4 +1,4 @@
-"""The two calls of a supervisor: `boot.py kuberpa_agent.remote.calls hello|sync`.
+"""The calls of a supervisor: `boot.py kuberpa_agent.remote.calls hello|sync|leave`.
 
 `hello` takes the robot over: earlier supervisors are told so, and runs that this one does not know are ended. `sync`
 is level-triggered: it says all that is wanted and answers with all that is new, so it may be lost and repeated.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kuberpa_agent.platform import selected
-from kuberpa_agent.remote import presence, runs
+from kuberpa_agent.remote import presence, runs, task
 from kuberpa_agent.remote.facts import facts
 from kuberpa_agent.sdk.running import ROBOT_STATE_FILE
 from kuberpa_agent.worker import discovery, rundir
@@ -36,6 +36,7 @@ NEEDS: Final = {
 """Packages that definitions take and the host's Python may not have."""
 _PAUSE_SECONDS: Final = 0.05
 _ALONE_SECONDS: Final = 20.0
+_LEAVE_SECONDS: Final = 15.0
 _SILENT_SECONDS: Final = 86_400.0
 """After which credentials of a robot leave the host: it may have been deleted, which nobody can tell the host then."""
 
@@ -84,6 +85,36 @@ def sync(robot: Path, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _has(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
+
+
+def leave(robot: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """Remove the robot from this host: `left` says what could not be, and why."""
+    problem = ""
+    if not robot.is_dir():
+        return {"left": ""}
+    with _alone(robot):
+        owner = rundir.read_json(robot / OWNER)
+        if owner is not None and owner["holder"] != asked["holder"]:
+            raise RefusedError("Superseded", "another supervisor has taken over this robot")
+        if not runs.are_over(robot):
+            raise RefusedError("Working", "something of the robot runs")
+        presence.wish(robot, None)  # its agent in the session ends
+        try:
+            task.delete(robot)
+        except task.TaskError as error:
+            problem = str(error)
+        write_secrets(robot / "secrets", {})
+    until = time.monotonic() + _LEAVE_SECONDS
+    while robot.exists():
+        shutil.rmtree(robot, ignore_errors=True)
+        if robot.exists():
+            if time.monotonic() >= until:
+                kept = ", ".join(
+                    sorted(str(each.relative_to(robot)) for each in robot.rglob("*") if each.is_file())[:5]
+                )
+                return {"left": f"{robot} is in use: {kept}"}
+            time.sleep(_PAUSE_SECONDS)  # noqa: TID251  as above
+    return {"left": problem}
 
 
 @contextlib.contextmanager
@@ -156,7 +187,7 @@ def answer(verb: str, base: Path, data: bytes) -> dict[str, Any]:
     try:
         asked = json.loads(envelope["body"])
         robot = base / "robots" / asked["robot"]
-        said = {"hello": hello, "sync": sync}[verb](robot, asked)
+        said = {"hello": hello, "sync": sync, "leave": leave}[verb](robot, asked)
     except RefusedError as error:
         said = {"refused": error.reason, "message": str(error)}
     except OSError as error:
