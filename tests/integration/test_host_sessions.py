@@ -205,7 +205,10 @@ def desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def where() -> dict[str, str] | None:
     """The environment of the session that xrdp made last."""
     file = Path(f"~{USER}/where").expanduser()
-    return dict(line.split("=", 1) for line in file.read_text().splitlines()) if file.exists() else None
+    if not file.exists():
+        return None
+    found = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    return found | {"XAUTHORITY": str(file.with_name(".Xauthority"))}
 
 
 async def test_a_session_over_rdp_is_held_open_seen_worked_in_and_comes_back_when_it_is_cut(

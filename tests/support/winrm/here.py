@@ -1,6 +1,7 @@
 """A host that is a folder of this machine: the calls are processes here, as they are over WinRM there."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -48,7 +49,9 @@ class Here:
         if self.damage:
             self.damage -= 1
             data = data.replace(b"holder", b"h\\u006flder", 1)
-        done = subprocess.run(line, input=data, capture_output=True, timeout=seconds, check=False)
+        # what this process has of a screen is the supervisor's, which is another machine
+        there = {name: value for name, value in os.environ.items() if name not in {"DISPLAY", "XAUTHORITY"}}
+        done = subprocess.run(line, input=data, capture_output=True, timeout=seconds, check=False, env=there)
         with self._lock:
             self._running -= 1
         if self.lose:

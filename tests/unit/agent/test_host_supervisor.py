@@ -286,6 +286,25 @@ async def test_lines_of_a_host_whose_clock_is_a_day_off_carry_the_time_of_this_m
     assert second.end.ended_ago_seconds < 60
 
 
+async def test_a_deleted_robot_leaves_its_host_once_nothing_of_it_runs_and_does_not_come_back(
+    here: Here, bench: HostBench, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    uid = await bench.start("os.command", shell(f"echo begun; until [ -e {go} ]; do sleep 0.05; done; echo ended"))
+    await bench.printed(uid, "begun")
+    await bench.tell("Stopping", leaving=True)
+    assert here.runs.exists()
+    go.touch()
+    assert (await bench.finished(uid)).text() == "begun\nended\n"
+    await bench.until(lambda: bench.reports[-1].folder == "Removed")
+    assert not here.runs.parent.exists()
+    calls = len(here.calls)
+    with pytest.raises(errors.BusyError):
+        await bench.start("os.command", shell("true"))
+    assert (here.calls[-1], len(here.calls)) == ("leave", calls)
+    assert not here.runs.parent.exists()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left(here: Here) -> Iterator[None]:
     yield

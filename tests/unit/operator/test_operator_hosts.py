@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.support.operator import Simulation
 
+from kuberpa.client import PODS
 from kuberpa.host import HostReason
 from kuberpa.reasons import Reason
 
@@ -21,6 +22,12 @@ async def make_host(sim: Simulation, **spec: Any) -> None:
 
 async def make_robot(sim: Simulation, name: str, **spec: Any) -> None:
     await sim.create("robots", name, {"runtime": {"host": {"hostRef": {"name": "desk-7"}}}, **spec})
+    await sim.settle()
+
+
+async def pod_ends(sim: Simulation, robot: str) -> None:
+    """Its node has said that its processes are gone."""
+    await sim.api.delete(PODS, "default", f"robot-{robot}", grace_seconds=0)
     await sim.settle()
 
 
@@ -72,12 +79,12 @@ async def test_robots_beyond_the_slots_wait_and_the_oldest_gets_the_one_that_bec
     assert await condition(sim, "robots", "c", "Ready") == ("False", "HostFull")
     status = await sim.status("robothosts", "desk-7")
     assert (status["used"], status["robots"], status["waiting"]) == (2, ["a", "b"], 2)
+    sim.api.lingering = True
     await sim.delete("robots", "a")
     await sim.settle()
-    assert await sim.names("pods") == ["robot-a", "robot-b"], "the robot is gone, its pod has not ended yet"
+    assert await sim.names("pods") == ["robot-a", "robot-b"], "its pod has not ended yet"
     assert (await sim.status("robothosts", "desk-7"))["robots"] == ["a", "b"]
-    await sim.delete("pods", "robot-a")
-    await sim.settle()
+    await pod_ends(sim, "a")
     assert await sim.names("pods") == ["robot-b", "robot-c"]
     assert await condition(sim, "robots", "d", "Ready") == ("False", "HostFull")
 
@@ -165,11 +172,11 @@ async def test_a_host_in_use_is_kept_until_its_last_robot_is_done(sim: Simulatio
     assert await sim.names("robothosts") == ["desk-7"]
     await make_robot(sim, "late")
     assert await condition(sim, "robots", "late", "Ready") == ("False", "HostDeleted")
+    sim.api.lingering = True
     await sim.delete("robots", "clerk")
     await sim.settle()
     assert await sim.names("robothosts") == ["desk-7"]
-    await sim.delete("pods", "robot-clerk")
-    await sim.settle()
+    await pod_ends(sim, "clerk")
     assert await sim.names("robothosts") == []
 
 
@@ -189,3 +196,89 @@ async def test_what_runs_on_a_host_is_lost_only_once_the_next_supervisor_has_bee
     await sim.connect("clerk", epoch=2, host=REACHED)
     await sim.settle()
     assert await sim.phase("work") == "Lost"
+
+
+async def leaving(sim: Simulation, **report: Any) -> None:
+    """A robot that works is deleted; its agent, once it has ended everything, says this of its host."""
+    sim.api.lingering = True
+    await make_host(sim)
+    await make_robot(sim, "clerk")
+    assert (await sim.get("robots", "clerk"))["metadata"]["finalizers"] == ["kuberpa.dev/on-host"]
+    await sim.run_pod("clerk")
+    await sim.connect("clerk", host=REACHED)
+    await sim.item("work", robotRef={"name": "clerk"})
+    await sim.delete("robots", "clerk")
+    await sim.pass_time(5)
+    assert (await sim.status("robots", "clerk"))["phase"] == "Stopping", "what runs may go on to its end"
+    assert "deletionTimestamp" not in (await sim.get("pods", "robot-clerk"))["metadata"]
+    await sim.finish("work")
+    await sim.says("clerk", "Stopping")
+    await sim.connect("clerk", host=REACHED | report, control=(await sim.status("robots", "clerk"))["agent"]["control"])
+    await sim.pass_time(2)
+
+
+async def is_ending(sim: Simulation) -> bool:
+    return "deletionTimestamp" in (await sim.get("pods", "robot-clerk"))["metadata"]
+
+
+async def test_a_deleted_robot_goes_once_its_folder_is_removed_from_its_host(sim: Simulation) -> None:
+    await leaving(sim)
+    assert not await is_ending(sim)
+    await sim.connect("clerk", host=REACHED | {"folder": "Removed"})
+    await sim.says("clerk", "Stopping")
+    await sim.pass_time(5)
+    assert await is_ending(sim)
+    await pod_ends(sim, "clerk")
+    assert await sim.names("robots") == []
+    assert ("Warning", "HostFolderLeft") not in await sim.events()
+
+
+async def test_a_folder_that_cannot_be_removed_holds_nobody_and_is_warned_of(sim: Simulation) -> None:
+    await leaving(sim, folder="Left", message="output.jsonl is in use")
+    assert await is_ending(sim)
+    await pod_ends(sim, "clerk")
+    assert await sim.names("robots") == []
+    assert ("Warning", "HostFolderLeft") in await sim.events()
+
+
+async def test_a_host_out_of_reach_holds_no_deleted_robot_for_long(sim: Simulation) -> None:
+    await leaving(sim, reachable=False, reason="Unreachable", message="no answer")
+    await sim.pass_time(10)
+    assert await is_ending(sim)
+    await pod_ends(sim, "clerk")
+    assert await sim.names("robots") == []
+    assert ("Warning", "HostFolderLeft") in await sim.events()
+
+
+async def test_a_supervisor_that_says_nothing_of_the_folder_holds_a_deleted_robot_for_its_grace_and_half_a_minute(
+    sim: Simulation,
+) -> None:
+    await leaving(sim)
+    await sim.pass_time(300, 5)
+    assert not await is_ending(sim)
+    await sim.pass_time(40, 5)
+    assert await is_ending(sim)
+
+
+async def test_a_stopped_robot_has_nobody_who_could_remove_its_folder_and_goes_with_a_warning(sim: Simulation) -> None:
+    sim.api.lingering = True
+    await make_host(sim)
+    await make_robot(sim, "clerk")
+    await sim.run_pod("clerk")
+    await sim.connect("clerk", host=REACHED)
+    await sim.wants("clerk", desiredState="Stopped", stop={"mode": "Force"})
+    await sim.pass_time(10)
+    await pod_ends(sim, "clerk")
+    await sim.delete("robots", "clerk")
+    await sim.settle()
+    assert await sim.names("robots") == []
+    assert ("Warning", "HostFolderLeft") in await sim.events()
+
+
+async def test_a_robot_that_never_reached_its_host_left_nothing_there(sim: Simulation) -> None:
+    await make_host(sim)
+    await make_robot(sim, "clerk")
+    await sim.delete("robots", "clerk")
+    await sim.settle()
+    assert await sim.names("robots") == []
+    assert ("Warning", "HostFolderLeft") not in await sim.events()
