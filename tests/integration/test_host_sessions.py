@@ -73,8 +73,10 @@ async def supervising(here: Here, folder: Path, session: dict[str, Any], **rdp: 
     spec = RobotHostSpec.of(
         {"address": "localhost", "winrm": {"credentialsSecretRef": {"name": "x"}}, **({"rdp": rdp} if rdp else {})}
     )
-    where = {"robot": "r", "credentials": folder / "credentials", "session_dir": folder / "session"}
-    async with HostBench(folder / "state", spec, here, **where) as bench:
+    credentials, mounted = folder / "credentials", folder / "session"
+    async with HostBench(
+        folder / "state", spec, here, robot="r", credentials=credentials, session_dir=mounted
+    ) as bench:
         await bench.executor.configure(wire.Settings.of({"session": session, "concurrency": 4}))
         yield bench
 

@@ -55,6 +55,8 @@ OPERATES = User("operates")
 ADMIN = User("admin")
 
 
+# May write robots, and has none of the rights that go beyond that.
+WRITES = User("writes-robots")
 # May patch robots, and has no right to stop one.
 PATCHES = User("patches")
 
@@ -76,6 +78,8 @@ def policed(installed: Cluster) -> Cluster:
         installed.kubectl(*role, f"{right}s-mine", "--verb=create", resource, "--resource-name=mine")
         installed.kubectl(*bind, f"{right}s-mine", f"--role={right}s-mine", f"--user={LIMITED.name}")
     installed.kubectl(*bind, "writes", "--role=writes", f"--user={LIMITED.name}")
+    installed.kubectl(*role, "writes-robots", verbs, "--resource=robots.kuberpa.dev")
+    installed.kubectl(*bind, "writes-robots", "--role=writes-robots", f"--user={WRITES.name}")
     fleets = "--resource=robots.kuberpa.dev,robotfleets.kuberpa.dev"
     installed.kubectl(*role, "patches", "--verb=get,patch", fleets)
     installed.kubectl(*role, "fleets", "--verb=create", "--resource=robotfleets.kuberpa.dev")
@@ -395,6 +399,22 @@ class TestPrivileged:
         assert patch(policed, robot, {"spec": {"concurrency": 2}}, ADMIN.flag).returncode == 0
         more = {"spec": {"runtime": {"windowsPod": {"image": "mine:1"}}}}
         assert "the verb create on pods" in patch(policed, robot, more, ADMIN.flag).stderr
+
+    @pytest.mark.parametrize(
+        ("field", "right"), [("logOffAfterSeconds", "robots/session"), ("restartHostAfterSeconds", "robots/host")]
+    )
+    def test_a_session_is_brought_back_only_in_ways_that_its_author_may_take(
+        self, policed: Cluster, field: str, right: str
+    ) -> None:
+        session = {"type": "Console", "recovery": {field: 600}}
+        robot = manifest("Robot", {"runtime": {"host": {"hostRef": {"name": "desk-7"}}}, "session": session})
+        run = create(policed, robot, WRITES.flag)
+        assert f"spec.session.recovery.{field}: user writes-robots may not" in run.stderr
+        assert f"the verb create on {right}" in run.stderr
+        created(policed, robot, ADMIN.flag)
+        assert patch(policed, robot, {"spec": {"concurrency": 2}}, WRITES.flag).returncode == 0
+        more = {"spec": {"session": {"recovery": {field: 300}}}}
+        assert f"the verb create on {right}" in patch(policed, robot, more, WRITES.flag).stderr
 
     def test_a_host_process_has_no_managed_account(self, policed: Cluster) -> None:
         windows = {"hostProcess": True, "gmsaCredentialSpecName": "sap"}

@@ -19,6 +19,7 @@ from kuberpa.reasons import Reason
 from kuberpa.robot import Goal, Robot
 from kuberpa.session import SessionType
 from kuberpa_operator.core.effects import Announce, Body, CreateItem, Effect, StopItem
+from kuberpa_operator.core.pod import owner_reference
 
 FIRST_BACKOFF: Final = timedelta(seconds=1)
 MAX_BACKOFF: Final = timedelta(minutes=5)
@@ -255,16 +256,7 @@ def render(robot: Robot, number: int) -> Body:
             "name": names.numbered_name(meta.name, meta.uid, "program", number),
             "labels": {names.LABEL_PROGRAM: meta.name},
             "annotations": annotations,
-            "ownerReferences": [
-                {
-                    "apiVersion": names.API_VERSION,
-                    "kind": "Robot",
-                    "name": meta.name,
-                    "uid": meta.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": False,
-                }
-            ],
+            "ownerReferences": [owner_reference(robot)],
         },
         "spec": {
             "robotRef": {"name": meta.name},

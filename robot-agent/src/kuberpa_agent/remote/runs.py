@@ -257,7 +257,11 @@ def _lose(directory: Path, state: Mapping[str, Any]) -> None:
     """The shim was killed, or the machine restarted: end what is left of the run, and say so."""
     same_boot = state.get("boot") == selected().boot_id()
     survivors = _end_orphans(directory, state) if same_boot else []
-    cause = "the process that supervised the run was killed" if same_boot else "the host was restarted"
+    cause = (
+        "the process that supervised the run was killed, or found no room on the disk"
+        if same_boot
+        else "the host was restarted"
+    )
     now = time.time()
     path = directory / rundir.OUTPUT
     count = path.read_bytes().count(b"\n") if path.exists() else 0
