@@ -73,7 +73,7 @@ class HostWorkers:
         self._known: dict[str, Known] = {}
         self._report = HostReport()
         self._wanted = asyncio.Event()
-        self._leaving = False
+        self._leaving = self._gone = False
         self._greeted = False
         self._greeting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -175,7 +175,7 @@ class HostWorkers:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            if not self._greeted or self._report.folder is HostFolder.REMOVED:
+            if not self._greeted or self._gone:
                 continue  # the other lane says it first of all, or nothing is to be said any more
             with contextlib.suppress(HostError, RefusedCallError, OSError):
                 await self._sync(0.0)
@@ -229,10 +229,12 @@ class HostWorkers:
     async def _left(self) -> bool:
         """Remove the robot's folder from the host, and say whether that is done."""
         assert self._calls is not None  # noqa: S101  lanes begin with `open`
+        self._gone = True
         try:
             said = await self._make(self._calls.leave, {})
         except RefusedCallError as error:
             if error.why == "Working":
+                self._gone = False
                 return False
             said = {"left": str(error)}
         except HostError as error:
