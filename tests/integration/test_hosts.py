@@ -53,8 +53,8 @@ def office(night: Night, peer: Peer, windows: wine.Windows) -> Iterator[Office]:
         office.created("Robot", ROBOT, {"runtime": {"host": {"hostRef": {"name": HOST}}}, "concurrency": 4})
         office.until("robot", ROBOT, lambda body: body["status"]["phase"] == "Idle", "is Idle", SLOW)
         yield office
-        office.kubectl("delete", "robots", "--all", "--timeout=60s")
-        office.kubectl("delete", "robothosts", "--all", "--timeout=60s")
+        office.kubectl("delete", "robots", "--all", f"--timeout={SLOW}s")
+        office.kubectl("delete", "robothosts", "--all", f"--timeout={SLOW}s")
         shutil.rmtree(robots_of(windows), ignore_errors=True)
 
 
@@ -186,7 +186,9 @@ def wants(office: Office, **spec: Any) -> None:
     office.kubectl("patch", "robot", ROBOT, "--type=merge", "-p", json.dumps({"spec": spec}))
 
 
-def test_a_robot_beyond_the_slots_waits_and_gets_the_slot_that_becomes_free(office: Office) -> None:
+def test_a_robot_beyond_the_slots_waits_and_gets_the_slot_that_becomes_free_and_takes_its_folder_along(
+    office: Office, windows: wine.Windows
+) -> None:
     office.created("Robot", "second", {"runtime": {"host": {"hostRef": {"name": HOST}}}})
     waits = office.until(
         "robot", "second", lambda body: "HostFull" in str(body["status"].get("conditions")), "waits for a slot", SLOW
@@ -195,8 +197,11 @@ def test_a_robot_beyond_the_slots_waits_and_gets_the_slot_that_becomes_free(offi
     assert f"slot of RobotHost {HOST}" in waits["message"]
     wants(office, desiredState="Stopped")
     office.until("robot", ROBOT, lambda body: body["status"]["phase"] == "Stopped", "is Stopped", SLOW)
-    office.until("robot", "second", lambda body: body["status"]["phase"] == "Idle", "is Idle", SLOW)
-    office.kubectl("delete", "robot", "second", "--timeout=60s")
+    second = office.until("robot", "second", lambda body: body["status"]["phase"] == "Idle", "is Idle", SLOW)
+    folder = robots_of(windows) / second["metadata"]["uid"]
+    assert folder.exists()
+    office.kubectl("delete", "robot", "second", f"--timeout={SLOW}s")
+    assert not folder.exists(), "a deleted robot leaves nothing on its host"
     wants(office, desiredState="Running")
     office.until("robot", ROBOT, lambda body: body["status"]["phase"] == "Idle", "is Idle again", SLOW)
 
@@ -219,4 +224,4 @@ def test_a_wrong_password_is_told_as_such_and_tried_a_bounded_number_of_times(
     assert peer.refused - before == 1, "the next attempt is a minute away"
     office.kubectl("patch", "secret", "wrong", "--type=merge", "-p", json.dumps({"stringData": {"password": PASSWORD}}))
     office.until("robot", "locked-out", lambda body: body["status"]["phase"] == "Idle", "is Idle", SLOW)
-    office.kubectl("delete", "robot", "locked-out", "--timeout=60s")
+    office.kubectl("delete", "robot", "locked-out", f"--timeout={SLOW}s")
