@@ -149,6 +149,8 @@ async def test_of_a_host_out_of_reach_a_paused_robot_and_one_in_a_persons_hands_
     await waited(sim, 900)
     assert await steps(sim) == []
     await sim.wants("clerk", desiredState="Running")
+    await waited(sim, 110)
+    assert await steps(sim) == [], "whoever comes back connects first of all"
     await waited(sim, 20)
     assert await steps(sim) == ["session.logoff"]
 

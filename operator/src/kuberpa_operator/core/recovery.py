@@ -55,11 +55,15 @@ def recover(s: Snapshot) -> Recovering:
     if _is_active(s):
         return _recovered(s, former)
     held = former.until if former.until is not None and former.until > s.now else None
+    if not _may(s):
+        # what was announced is off, and time counts anew: whoever comes back connects first of all
+        off = former.model_copy(update={"lost_at": None, "next": None, "due_at": None, "until": held})
+        return Recovering(None if off == RecoveryStatus() else off, wake_at=held)
     status = former.model_copy(update={"lost_at": former.lost_at or s.now, "until": held})
     calm = status.model_copy(update={"next": None, "due_at": None})
     step, due = min(_steps(wanted, status), key=itemgetter(1))
-    if not _may(s) or due > s.now:
-        return Recovering(calm, wake_at=earliest(held, due if due > s.now else None))
+    if due > s.now:
+        return Recovering(calm, wake_at=earliest(held, due))
     return _take(s, status, calm, step)
 
 
@@ -161,9 +165,7 @@ def _recovered(s: Snapshot, former: RecoveryStatus) -> Recovering:
     if former == RecoveryStatus():
         return Recovering()
     told: tuple[Effect, ...] = ()
-    if former.lost_at is not None and former.last is not None:
-        seconds = (s.now - former.lost_at).total_seconds()
-        message = f"its session is active again after {seconds:.0f} s, by {former.last.value}"
-        told = (Announce("Normal", Reason.SESSION_RECOVERED, message),)
+    if former.last is not None:
+        told = (Announce("Normal", Reason.SESSION_RECOVERED, f"its session is active again, by {former.last.value}"),)
     over = {"lost_at": None, "next": None, "due_at": None, "last": None, "message": "", "until": None}
     return Recovering(former.model_copy(update=over), told)
