@@ -53,7 +53,7 @@ def recover(s: Snapshot) -> Recovering:
     if wanted is None:
         return Recovering()
     if _is_active(s):
-        return _recovered(s, former)
+        return _recovered(former)
     held = former.until if former.until is not None and former.until > s.now else None
     if not _may(s):
         # what was announced is off, and time counts anew: whoever comes back connects first of all
@@ -160,7 +160,7 @@ def _may(s: Snapshot) -> bool:
     return reached and wanted and session is not None and session.cause not in HELPLESS
 
 
-def _recovered(s: Snapshot, former: RecoveryStatus) -> Recovering:
+def _recovered(former: RecoveryStatus) -> Recovering:
     """It is back: what was done stays known, for the window."""
     if former == RecoveryStatus():
         return Recovering()
