@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import uuid
-import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from tests.support.winrm.peer import Identities, Peer, users_file
 from tests.support.winrm.service import Service
 from tests.support.winrm.wine_shell import WineShell
 
-from kuberpa import wire
 from kuberpa.host import RobotHostSpec
 from kuberpa_agent.executor import CloseMode
 from kuberpa_agent.host.channel import WinRMChannel
@@ -196,24 +194,3 @@ async def test_what_the_shell_of_a_call_started_outlives_it_where_its_job_keeps_
     peer.close()
     tight.close()
     assert host.entries() == []
-
-
-async def test_the_agent_in_the_session_is_one_that_windows_python_runs_from_the_task_as_it_was_to_be_made(
-    host: Host, shell: WineShell, bench: HostBench
-) -> None:
-    """Wine has no Task Scheduler and says so; what it would have started is started here instead."""
-    await bench.executor.configure(wire.Settings.of({"session": {"type": "Console"}}))
-    await bench.until(lambda: bool(bench.sessions) and "schtasks /Create" in bench.sessions[-1].session.message)
-    task = ET.fromstring((host.folder / "task.xml").read_bytes().decode("utf-16").partition("?>")[2])
-    words = {each.tag.rpartition("}")[2]: each.text or "" for each in task.iter()}
-    assert (words["LogonType"], words["UserId"] != "") == ("InteractiveToken", True)
-    shell.start("task", f'call "{words["Command"]}" {words["Arguments"]}', {})
-    await bench.until(lambda: bench.sessions[-1].session.state == "Active")
-    uid = await bench.command(host.noting("inside"), needsSession=True)
-    assert (await bench.finished(uid)).end.outcome == "Succeeded"
-    assert host.entries() == ["inside"]
-    info = (await bench.run("session.info")).end.result
-    assert info is not None
-    assert info["state"] == "Active"
-    shell.end("task")
-    await bench.until(lambda: bench.sessions[-1].session.state == "None")

@@ -1,7 +1,7 @@
 """Sessions of hosts that are reached over WinRM: who is in them, what is started there, what is seen of them.
 
 The host is a folder of this machine whose Task Scheduler is a script: it starts the agent in the session that a user
-has, which is a virtual screen or one of xrdp. The same under wine is in test_host_executor.
+has, which is a virtual screen or one of xrdp.
 """
 
 import asyncio

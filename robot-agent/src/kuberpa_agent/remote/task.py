@@ -13,7 +13,8 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 FILE: Final = "task.xml"
-_SECONDS: Final = 30.0
+_SECONDS: Final = 15.0
+"""For each of two programs within one call, which has a minute."""
 _TASK: Final = """<?xml version="1.0" encoding="UTF-16"?>
 <Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
   <RegistrationInfo><Description>The agent of a kuberpa robot, in its session</Description></RegistrationInfo>
