@@ -669,6 +669,10 @@ class TestBind:
         label = {"metadata": {"labels": {"seen": "yes"}}}
         assert patch(policed, admins, label, giver.flag).returncode == 0
 
+    def test_the_panel_gives_roles_for_its_users_and_the_author_is_named(self, policed: Cluster) -> None:
+        body = manifest("RobotRoleBinding", {"role": "Viewer", "subjects": self.ANNA}, annotations={ON_BEHALF_OF: "x"})
+        assert annotations(created(policed, body, f"--as={PANEL}"))[ON_BEHALF_OF] == "x"
+
     def giver(self, cluster: Cluster, *roles: str) -> User:
         """Somebody who may write RobotRoleBindings, and bind these ClusterRoles."""
         user = User(unique("giver"))

@@ -2,6 +2,7 @@ import sys
 
 import typer
 
+from kuberpa_cli.access import commands as access_commands
 from kuberpa_cli.audit import commands as audit_commands
 from kuberpa_cli.commands import cluster
 from kuberpa_cli.errors import KuberpaError
@@ -28,6 +29,7 @@ schedules.register(app)
 queue_commands.register(app)
 gsettings_commands.register(app)
 audit_commands.register(app)
+access_commands.register(app)
 
 
 def main() -> None:

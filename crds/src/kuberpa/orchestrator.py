@@ -120,6 +120,10 @@ class Orchestrator:
 
     # ---- the audit trail
 
+    async def access(self, question: str, query: Mapping[str, str] | Sequence[tuple[str, str]]) -> Any:
+        """What the panel answers to can-i, who-can, what-can, or bindings."""
+        return await self._panel.ask("GET", f"/access/{question}", query=query)
+
     async def audit_list(self, **query: str) -> list[AuditEntry]:
         """A page of entries, the latest first, by the filters of GET /api/v1/audit: text, user, kind, name."""
         return [AuditEntry.of(each) for each in (await self._panel.ask("GET", "/audit", query=query))["items"]]

@@ -1,7 +1,7 @@
 """A client of the panel's REST API: JSON in and out, problems as exceptions. Extra `kuberpa[client]`."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -49,7 +49,7 @@ class PanelClient:
         path: str,
         body: Any = None,
         *,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """The answer to one request below /api/v1. Raises PanelError."""

@@ -120,6 +120,8 @@ def _table() -> tuple[Grant, ...]:  # length: one line a right
         Grant(admin, "clusterroles", ("bind",), RBAC_GROUP, tuple(CLUSTER_ROLES.values())),
         # the audit trail of the namespace; in a ClusterRoleBinding all of it
         _grant(admin, "audit", "list"),
+        # of everybody, in kuberpa's own namespace
+        _grant(admin, "sessions", "list delete"),
     )
 
 

@@ -72,6 +72,12 @@
 - apiGroups: [rbac.authorization.k8s.io]  # who may what, by name: asking about each robot would take too long
   resources: [roles, rolebindings]
   verbs: [list, watch]
+{{- if .Values.panel.manageAccess }}
+- apiGroups: [kuberpa.dev]  # for its own users who may give that role
+  resources: [robotrolebindings]
+  verbs: [create, update, delete]
+{{ include "kuberpa.bindRules" . }}
+{{- end }}
 - apiGroups: [kuberpa.dev]
   resources: [activityitems]
   verbs: [list, watch, create, patch]

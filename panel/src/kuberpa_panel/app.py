@@ -32,6 +32,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="kuberpa", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.session_key = settings.session_key() or _own_key()
+    app.state.oidc = settings.oidc
     app.router.routes.append(WebSocketRoute(wire.PATH, _agent))
     app.router.routes.append(WebSocketRoute(peers.PATH, _replica))
     app.router.routes.extend(remote.SOCKETS)

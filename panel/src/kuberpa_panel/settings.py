@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 
 class SettingsError(Exception):
@@ -24,13 +25,87 @@ VARIABLES: Final = {
     "KUBERPA_QUEUE_KEYS_DIR": "folder of keys that encrypt secret fields of work items, one file a key",
     "KUBERPA_TLS_CERT_FILE": "certificate chain; together with the key the panel serves HTTPS",
     "KUBERPA_TLS_KEY_FILE": "private key of the certificate",
+    "KUBERPA_OIDC_ISSUER": "URL of an OpenID Connect provider by which people may sign in (default: none)",
+    "KUBERPA_OIDC_CLIENT_ID": "the panel's name at the provider",
+    "KUBERPA_OIDC_CLIENT_SECRET_FILE": "file that holds the panel's secret at the provider",
+    "KUBERPA_OIDC_PANEL_URL": "base URL of the panel as browsers reach it; the provider leads back there",
+    "KUBERPA_OIDC_NAME": "what people know the provider by (default: the issuer's host)",
+    "KUBERPA_OIDC_PREFIX": "put before names of users and groups (default oidc:); never empty, never system:",
+    "KUBERPA_OIDC_USERNAME_CLAIM": "claim that names a user (default sub); email only if it is verified",
+    "KUBERPA_OIDC_GROUPS_CLAIM": "claim that names a user's groups (default groups)",
+    "KUBERPA_OIDC_SCOPES": "scopes to ask for besides openid, separated by spaces (default profile email groups)",
+    "KUBERPA_OIDC_REQUIRED_GROUP": "group, as the provider names it, without which nobody is let in (default: none)",
+    "KUBERPA_OIDC_CA_FILE": "certificates of authorities that the provider is trusted by (default: the system's)",
     "KUBERPA_LOST_AFTER_SECONDS": "how long an agent may be away before its work is lost (default 60)",
     "KUBERPA_LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR (default INFO); logs are JSON lines on stderr",
 }
 """Every variable with its meaning, as --help prints it."""
 
+OIDC_PREFIX: Final = "oidc:"
+OIDC_SCOPES: Final = "profile email groups"
 SESSION_KEY_MIN: Final = 32
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+@dataclass(frozen=True, slots=True)
+class OidcSettings:
+    """An OpenID Connect provider, and what its users are called here."""
+
+    issuer: str
+    client_id: str
+    secret_file: Path
+    panel_url: str
+    name: str
+    prefix: str = OIDC_PREFIX
+    username_claim: str = "sub"
+    groups_claim: str = "groups"
+    scopes: tuple[str, ...] = ("openid", *OIDC_SCOPES.split())
+    required_group: str = ""
+    ca_file: Path | None = None
+
+    @classmethod
+    def from_environ(cls, env: Mapping[str, str]) -> Self | None:
+        """Read KUBERPA_OIDC_*; None without an issuer. Raises SettingsError naming the variable."""
+        issuer = env.get("KUBERPA_OIDC_ISSUER", "")
+        if not issuer:
+            return None
+        host = _url("KUBERPA_OIDC_ISSUER", issuer)
+        panel_url = env.get("KUBERPA_OIDC_PANEL_URL", "").rstrip("/")
+        _url("KUBERPA_OIDC_PANEL_URL", panel_url)
+        secret = _path(env, "KUBERPA_OIDC_CLIENT_SECRET_FILE")
+        prefix = env.get("KUBERPA_OIDC_PREFIX", OIDC_PREFIX)
+        for name, missing in (
+            ("KUBERPA_OIDC_CLIENT_ID", not env.get("KUBERPA_OIDC_CLIENT_ID")),
+            ("KUBERPA_OIDC_CLIENT_SECRET_FILE", secret is None),
+        ):
+            if missing:
+                raise SettingsError(f"{name} is not set: it goes with KUBERPA_OIDC_ISSUER")
+        if not prefix or prefix.startswith("system:") or "system:".startswith(prefix):
+            raise SettingsError(
+                f"KUBERPA_OIDC_PREFIX must be text that no user of the cluster has before their name, e.g. oidc:, not "
+                f"{prefix!r}"
+            )
+        assert secret is not None  # noqa: S101  as above
+        return cls(
+            issuer=issuer,
+            client_id=env["KUBERPA_OIDC_CLIENT_ID"],
+            secret_file=secret,
+            panel_url=panel_url,
+            name=env.get("KUBERPA_OIDC_NAME") or host,
+            prefix=prefix,
+            username_claim=env.get("KUBERPA_OIDC_USERNAME_CLAIM") or "sub",
+            groups_claim=env.get("KUBERPA_OIDC_GROUPS_CLAIM") or "groups",
+            scopes=("openid", *env.get("KUBERPA_OIDC_SCOPES", OIDC_SCOPES).split()),
+            required_group=env.get("KUBERPA_OIDC_REQUIRED_GROUP", ""),
+            ca_file=_path(env, "KUBERPA_OIDC_CA_FILE"),
+        )
+
+    def client_secret(self) -> str:
+        """Read anew because a mounted Secret may be rotated. Raises SettingsError."""
+        try:
+            return self.secret_file.read_text().strip()
+        except OSError as error:
+            raise SettingsError(f"KUBERPA_OIDC_CLIENT_SECRET_FILE: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +126,7 @@ class Settings:
     tls_key_file: Path | None = None
     lost_after_seconds: float = 60.0
     log_level: str = "INFO"
+    oidc: OidcSettings | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -78,6 +154,7 @@ class Settings:
             tls_key_file=key,
             lost_after_seconds=_seconds(env.get("KUBERPA_LOST_AFTER_SECONDS") or "60"),
             log_level=_level(env.get("KUBERPA_LOG_LEVEL") or "INFO"),
+            oidc=OidcSettings.from_environ(env),
         )
 
     @property
@@ -129,6 +206,15 @@ def _folder(env: Mapping[str, str], name: str) -> Path | None:
     if not Path(value).is_dir():
         raise SettingsError(f"{name}: there is no folder {value}")
     return Path(value)
+
+
+def _url(name: str, value: str) -> str:
+    """The host of a URL that can be trusted: by TLS, or on this machine."""
+    parts = urlsplit(value)
+    near = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and near)):
+        raise SettingsError(f"{name} must be a URL that begins with https://, not {value!r}")
+    return parts.netloc
 
 
 def _address(value: str) -> tuple[str, int]:

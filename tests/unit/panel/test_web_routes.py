@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from kuberpa import wire
 from kuberpa.enrolment import CHALLENGE_PATH, ENROL_PATH
 from kuberpa_panel.api.guards import Guard, Public, SignedIn
+from kuberpa_panel.api.oidc import CALLBACK
 from kuberpa_panel.app import create_app
 from kuberpa_panel.settings import Settings
 
@@ -76,7 +77,7 @@ def test_only_signing_in_and_enrolling_are_public() -> None:
         for route in ROUTES
         if isinstance(route, APIRoute) and any(isinstance(guard, Public) for guard in guards_of(route.dependant))
     }
-    assert public == {"/sign-in", ENROL_PATH, CHALLENGE_PATH}
+    assert public == {"/sign-in", "/sign-in/oidc", CALLBACK, ENROL_PATH, CHALLENGE_PATH}
 
 
 def test_the_description_of_the_api_names_every_answer() -> None:

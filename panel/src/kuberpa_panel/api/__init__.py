@@ -3,6 +3,7 @@
 from kuberpa_panel.api.audit import router as audit_routes
 from kuberpa_panel.api.enrolment_routes import router as enrolment_routes
 from kuberpa_panel.api.fleets import router as fleet_routes
+from kuberpa_panel.api.grants import router as access_routes
 from kuberpa_panel.api.gsettings import router as gsettings_routes
 from kuberpa_panel.api.queues import direct as queue_calls
 from kuberpa_panel.api.queues import router as queues
@@ -14,6 +15,7 @@ from kuberpa_panel.api.search import router as search_routes
 from kuberpa_panel.api.system import router as system_routes
 
 __all__ = [
+    "access_routes",
     "audit_routes",
     "enrolment_routes",
     "fleet_routes",

@@ -34,6 +34,7 @@ KINDS: Final = {
     "access": "Access",
     "audit": "AuditLog",
     "system": "System",
+    "sessions": "Session",
     "sign-in": "Session",
     "sign-out": "Session",
 }

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from kuberpa.gsettings import Sessions as Lifetimes
+from kuberpa.model import Instant, Model
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.services.access import User
 
@@ -26,11 +27,24 @@ class Session:
     created_at: datetime
     seen_at: datetime
     expires_at: datetime
+    address: str = ""
+    """From where it was opened."""
 
     def is_over(self, now: datetime, lifetimes: Lifetimes) -> bool:
         """Whether its idle or its absolute lifetime has passed; a shorter one counts for open sessions too."""
         ends = min(self.expires_at, self.created_at + timedelta(minutes=lifetimes.max_minutes))
         return now >= ends or now - self.seen_at >= timedelta(minutes=lifetimes.idle_minutes)
+
+
+class SessionRow(Model):
+    """A session as people see it. Its ID opens nothing."""
+
+    id: str
+    user: str
+    groups: tuple[str, ...]
+    address: str
+    created_at: Instant
+    seen_at: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +59,7 @@ class Sessions:
     lifetimes: Callable[[], Lifetimes] = Lifetimes
     """As settings have them now."""
 
-    async def open(self, user: User, token_ends: datetime | None, now: datetime) -> str:
+    async def open(self, user: User, token_ends: datetime | None, now: datetime, *, address: str = "") -> str:
         """Start a session that ends with the token that opened it at the latest. Returns the cookie's value."""
         lifetimes = self.lifetimes()
         latest = now + timedelta(minutes=lifetimes.max_minutes)
@@ -55,8 +69,8 @@ class Sessions:
         async with self.database.connection() as connection:
             await connection.execute("DELETE FROM sessions WHERE expires_at < $1 OR seen_at < $2", now, idle)
             await connection.execute(
-                "INSERT INTO sessions (digest, username, uid, groups, extra, created_at, seen_at, expires_at) "
-                "VALUES ($1, $2, $3, $4, $5, $6, $6, $7)",
+                "INSERT INTO sessions (digest, username, uid, groups, extra, created_at, seen_at, expires_at, address) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8)",
                 _digest(secret),
                 user.name,
                 user.uid,
@@ -64,6 +78,7 @@ class Sessions:
                 json.dumps(user.extra),
                 now,
                 ends,
+                address,
             )
         return f"{secret}.{self.sign('cookie', secret)}"
 
@@ -84,10 +99,49 @@ class Sessions:
                 await connection.execute("UPDATE sessions SET seen_at = $2 WHERE digest = $1", _digest(secret), now)
         return session
 
+    @staticmethod
+    def id_of(session: Session) -> str:
+        """As lists show it."""
+        return _digest(session.secret).hex()
+
     async def end(self, session: Session) -> None:
         """Sign out: the cookie is worth nothing from now on, on every replica."""
         async with self.database.connection() as connection:
             await connection.execute("DELETE FROM sessions WHERE digest = $1", _digest(session.secret))
+
+    async def listed(self, username: str, now: datetime) -> tuple[SessionRow, ...]:
+        """Every session of a user that is not over, of all users when none is named; the latest first."""
+        lifetimes = self.lifetimes()
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT * FROM sessions WHERE ($1 = '' OR username = $1) AND expires_at > $2 AND seen_at > $3 "
+                "AND created_at > $4 ORDER BY created_at DESC LIMIT 1000",
+                username,
+                now,
+                now - timedelta(minutes=lifetimes.idle_minutes),
+                now - timedelta(minutes=lifetimes.max_minutes),
+            )
+        return tuple(
+            SessionRow(
+                id=row["digest"].hex(),
+                user=row["username"],
+                groups=tuple(row["groups"]),
+                address=row["address"],
+                created_at=row["created_at"],
+                seen_at=row["seen_at"],
+            )
+            for row in rows
+        )
+
+    async def end_listed(self, username: str, identifier: str = "") -> int:
+        """End one session of a user, or all; how many there were."""
+        async with self.database.connection() as connection:
+            done = await connection.execute(
+                "DELETE FROM sessions WHERE username = $1 AND ($2 = '' OR encode(digest, 'hex') = $2)",
+                username,
+                identifier,
+            )
+        return int(done.rpartition(" ")[2])
 
     def sign(self, purpose: str, text: str) -> str:
         """HMAC-SHA256 in hexadecimal, different for each purpose."""
@@ -100,4 +154,4 @@ def _digest(secret: str) -> bytes:
 
 def _session(secret: str, row: Any) -> Session:
     user = User(name=row["username"], uid=row["uid"], groups=tuple(row["groups"]), extra=json.loads(row["extra"]))
-    return Session(secret, user, row["created_at"], row["seen_at"], row["expires_at"])
+    return Session(secret, user, row["created_at"], row["seen_at"], row["expires_at"], row["address"])

@@ -1,6 +1,8 @@
 """Who asks: a browser with a session, or a client with a Kubernetes token."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -86,13 +88,20 @@ def client_address(connection: HTTPConnection) -> str:
 
 async def throttled_identify(connection: HTTPConnection, context: Context, token: str) -> User:
     """As `identify`, but refused tokens make their sender wait. Raises TooManyProblem too."""
+    with brake(connection, context, TokenRefusedProblem):
+        return await identify(context.services.access, token)
+
+
+@contextmanager
+def brake(connection: HTTPConnection, context: Context, counted: type[Exception]) -> Iterator[None]:
+    """Counts failures of this kind by address, and lets nobody try who had too many. Raises TooManyProblem."""
     now, client = asyncio.get_running_loop().time(), client_address(connection)
     if wait := context.throttle.wait(client, now):
         raise TooManyProblem(
-            _("Too many refused tokens from your address. Try again in %(wait)s s.", wait=wait), retry_after=wait
+            _("Too many refused attempts from your address. Try again in %(wait)s s.", wait=wait), retry_after=wait
         )
     try:
-        return await identify(context.services.access, token)
-    except TokenRefusedProblem:
+        yield
+    except counted:
         context.throttle.failed(client, now)
         raise

@@ -12,6 +12,7 @@
     services.holds       Holds          pause and resume work queues on behalf of a user
     services.components  ComponentsService  kuberpa's own processes: who leads, versions, logs, restart
     services.trends      Trends         figures of the past for the overview
+    services.role_bindings  RoleBindings  give roles, and take them back, on behalf of a user
     services.audit       Audit          who did, or tried to do, what to what
     services.workbench   Workbench      what people tried on the Debug page, and forms that they keep
     services.sequences   Sequences      lists of steps that people run one by one
@@ -43,6 +44,7 @@ from kuberpa_panel.services.history import History
 from kuberpa_panel.services.holds import Holds
 from kuberpa_panel.services.output import Output
 from kuberpa_panel.services.robots import Robots
+from kuberpa_panel.services.rolebindings import RoleBindings
 from kuberpa_panel.services.schedules import Schedules
 from kuberpa_panel.services.sequences import Sequences
 from kuberpa_panel.services.trends import Trends
@@ -68,6 +70,7 @@ class Services:
     holds: Holds
     trends: Trends
     components: ComponentsService
+    role_bindings: RoleBindings
     gsettings: "GSettingsService"
     audit: Audit
     workbench: Workbench
@@ -104,6 +107,7 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
         access=access,
         queues=queues,
         holds=Holds(cluster),
+        role_bindings=RoleBindings(cluster),
         gsettings=gsettings,
         audit=audit,
         trends=Trends(database),

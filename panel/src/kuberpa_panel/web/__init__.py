@@ -11,6 +11,7 @@ from kuberpa_panel.api.limits import BodyLimit
 from kuberpa_panel.api.recorder import Recorder
 from kuberpa_panel.language import LanguageOfRequest, catalogues
 from kuberpa_panel.web import (
+    access,
     activities,
     adding,
     agenda,
@@ -22,6 +23,7 @@ from kuberpa_panel.web import (
     gsettings,
     home,
     items,
+    oidc,
     panels,
     queues,
     robots,
@@ -38,6 +40,7 @@ from kuberpa_panel.web.headers import SecurityHeaders
 
 PAGES: Final = (
     signin,
+    oidc,
     home,
     fleets,
     bulk_robots,
@@ -56,6 +59,7 @@ PAGES: Final = (
     storage,
     audit,
     system,
+    access,
 )
 
 
@@ -78,6 +82,7 @@ def mount(app: FastAPI) -> None:
     app.include_router(api.audit_routes)
     app.include_router(api.search_routes)
     app.include_router(api.system_routes)
+    app.include_router(api.access_routes)
     panels.mount(app)
     app.mount("/static", Static(), name="static")
     catalogues.warm()

@@ -1,3 +1,4 @@
+from datetime import datetime
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -11,7 +12,8 @@ from kuberpa_panel.api.context import context_of
 from kuberpa_panel.api.guards import Public, SignedIn, guarded
 from kuberpa_panel.api.identity import expiry
 from kuberpa_panel.api.problems import Problem, SignInRequiredProblem, TooManyProblem, UnavailableProblem
-from kuberpa_panel.api.viewer import Viewer, cookie_name, find_viewer, throttled_identify
+from kuberpa_panel.api.viewer import Viewer, client_address, cookie_name, find_viewer, throttled_identify
+from kuberpa_panel.services.access import User
 from kuberpa_panel.services.audit import tell
 from kuberpa_panel.web.render import page
 
@@ -24,7 +26,7 @@ async def show(request: Request, next: str = HOME) -> Response:  # noqa: A002  t
     """The form, or on to the pages for who is signed in."""
     if request.cookies.get(cookie_name(request)) and await find_viewer(request, context_of(request)):
         return RedirectResponse(local(next), 303)
-    return await page(request, None, "sign_in.html", next=local(next), problem=None)
+    return await page(request, None, "sign_in.html", next=local(next), problem=None, provider=_provider(request))
 
 
 @router.post("/sign-in", dependencies=[guarded(Public("where signing in happens"))])
@@ -40,11 +42,17 @@ async def sign_in(
     try:
         user = await throttled_identify(request, context, token)
         tell(username=user.name)
-        cookie = await context.sessions.open(user, expiry(token), clock.now())
+        return await signed_in(request, user, expiry(token), local(next), clock.now())
     except (SignInRequiredProblem, TooManyProblem, UnavailableProblem) as problem:
         tell(reason=problem.detail or problem.title)
-        return await _again(request, local(next), problem)
-    response = RedirectResponse(local(next), 303)
+        return await again(request, local(next), problem)
+
+
+async def signed_in(request: Request, user: User, ends: datetime | None, target: str, now: datetime) -> Response:
+    """Opens a session and goes where its user wanted to."""
+    context = context_of(request)
+    cookie = await context.sessions.open(user, ends, now, address=client_address(request))
+    response = RedirectResponse(target, 303)
     # Lax, not Strict: a link in a chat must find its reader signed in; every form has two checks of its own
     response.set_cookie(
         cookie_name(request),
@@ -77,7 +85,15 @@ def local(address: str) -> str:
     return address if inside and not any(ord(c) < 0x20 for c in address) else HOME  # noqa: PLR2004  control characters
 
 
-async def _again(request: Request, target: str, problem: Problem) -> Response:
-    response = await page(request, None, "sign_in.html", status=problem.status, next=target, problem=problem)
+async def again(request: Request, target: str, problem: Problem) -> Response:
+    """The form once more, with what went wrong."""
+    values = {"next": target, "problem": problem, "provider": _provider(request)}
+    response = await page(request, None, "sign_in.html", status=problem.status, **values)
     response.headers.update(problem.headers())
     return response
+
+
+def _provider(request: Request) -> str:
+    """What the provider is called, empty without one."""
+    oidc = context_of(request).oidc
+    return oidc.settings.name if oidc else ""
