@@ -201,6 +201,7 @@ def through_the_panel(night: Night) -> None:
     a_work_item(night, panel)
     schedules_by_hand(night, panel)
     settings_and_storage(panel)
+    roles_by_rest(panel)
     a_screen_at_another_replica(night, panel)
     kuberpa_itself(night, panel)
 
@@ -321,6 +322,28 @@ def a_work_item(night: Night, panel: "Panel") -> None:
     )
     item = panel.call("POST", f"{queue}/take", {})["item"]
     panel.call("POST", f"{queue}/items/{item['id']}/complete", {"token": item["lease"]["token"]})
+
+
+def roles_by_rest(panel: "Panel") -> None:
+    """A role is given, changed and taken back."""
+    path = "/api/v1/access/bindings/default"
+    spec = {"role": "Viewer", "subjects": [{"kind": "User", "name": "boris"}]}
+    row = panel.call("POST", path, {"name": "by-rest", "spec": spec})
+
+    def changed() -> bool:
+        rows = panel.call("GET", f"{path.rpartition('/')[0]}?namespace=default")["items"]
+        latest = next((each for each in rows if each["name"] == "by-rest"), row)
+        body = {"version": latest["version"], "spec": {**spec, "role": "Operator"}}
+        try:
+            panel.call("PUT", f"{path}/by-rest", body)
+        except AssertionError as error:
+            if " 409 " in str(error):
+                return False  # the operator has just written its status
+            raise
+        return True
+
+    eventually(changed, "another role is given")
+    panel.call("DELETE", f"{path}/by-rest")
 
 
 def settings_and_storage(panel: "Panel") -> None:

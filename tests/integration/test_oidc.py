@@ -52,7 +52,9 @@ async def get(browser: aiohttp.ClientSession, path: str) -> tuple[int, Any]:
 async def test_a_person_of_the_provider_has_the_rights_of_the_prefixed_groups_alone(
     corp: tuple[PanelProcess, Provider], browser: aiohttp.ClientSession
 ) -> None:
-    status, where, text = await sign_in(browser, f"{corp[0].url}/sign-in/oidc?next=/robots", "anna")
+    status, where, text = await sign_in(
+        browser, f"{corp[0].url}/sign-in/oidc?next=/robots%3Fnamespace%3Ddefault", "anna"
+    )
     assert (status, urlsplit(where).path) == (200, "/robots"), text
     status, rows = await get(browser, "/api/v1/sessions")
     assert status == 200, rows

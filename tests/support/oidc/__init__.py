@@ -60,13 +60,13 @@ def providing(port: int, redirect: str, accounts: Mapping[str, Mapping[str, Any]
         stdout=subprocess.PIPE,
         text=True,
     )
-    try:
-        assert process.stdout is not None
-        assert "ready" in iter(process.stdout.readline, "").__next__()
-        yield Provider(f"http://127.0.0.1:{port}", secret)
-    finally:
-        process.kill()
-        process.wait()
+    with process:
+        try:
+            assert process.stdout is not None
+            assert "ready" in process.stdout.readline()
+            yield Provider(f"http://127.0.0.1:{port}", secret)
+        finally:
+            process.kill()
 
 
 async def sign_in(browser: aiohttp.ClientSession, address: str, account: str) -> tuple[int, str, str]:
