@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.faults import eventually
 from tests.support.resources import SHORTEST_ITEM, create, manifest, unique
 
 from kuberpa_cli.embedded.cluster import Layer
+from kuberpa_panel.settings import OidcSettings
 
 
 @pytest.fixture
@@ -98,14 +100,47 @@ def test_a_missing_database_is_explained(helm: Helm) -> None:
     assert "panel.database.existingSecret.name is required: create a Secret that holds the URL" in run.stderr
 
 
-def test_with_watched_namespaces_every_right_but_reviews_is_confined_to_them(helm: Helm) -> None:
+def test_a_provider_is_told_to_the_panel_whole_or_not_at_all(helm: Helm) -> None:
+    database = ("--set", "panel.database.existingSecret.name=database")
+    issuer = ("--set", "panel.oidc.issuer=https://login.example")
+    run = helm("template", "kuberpa", CHART, *database, *issuer)
+    assert "is required with panel.oidc.issuer" in run.stderr
+    rest = "panel.oidc.clientID=rpa,panel.oidc.panelURL=https://rpa.example,panel.oidc.existingSecret.name=corp"
+    run = helm("template", "kuberpa", CHART, *database, *issuer, "--set", rest)
+    panel = find([body for body in yaml.safe_load_all(run.stdout) if body], "Deployment", "kuberpa-panel")
+    told = {each["name"]: each.get("value") for each in panel["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert OidcSettings.from_environ({**told, "KUBERPA_OIDC_CLIENT_SECRET_FILE": __file__}) == OidcSettings(
+        issuer="https://login.example",
+        client_id="rpa",
+        secret_file=Path(__file__),
+        panel_url="https://rpa.example",
+        name="login.example",
+    )
+    run = helm("template", "kuberpa", CHART, *database, "--set", "panel.oidc.prefix=system:")
+    assert "prefix" in run.stderr
+
+
+def test_the_panel_gives_no_roles_where_that_is_not_wanted(helm: Helm) -> None:
+    for wanted in ("true", "false"):
+        bodies = template(helm, "processes.enabled=false", f"panel.manageAccess={wanted}")
+        rules = find(bodies, "ClusterRole", "kuberpa-panel")["rules"]
+        assert any("bind" in rule["verbs"] for rule in rules) is (wanted == "true")
+
+
+def test_with_watched_namespaces_every_right_but_reviews_and_reading_roles_is_confined_to_them(helm: Helm) -> None:
     bodies = template(helm, "processes.enabled=false", "watchNamespaces={robots-a,robots-b}")
     own = [body for body in bodies if body["metadata"]["name"].startswith(("kuberpa-operator", "kuberpa-panel"))]
     cluster_wide = [body for body in own if body["kind"] == "ClusterRole"]
     assert [body["metadata"]["name"] for body in cluster_wide] == ["kuberpa-panel"]
-    assert {resource for rule in cluster_wide[0]["rules"] for resource in rule["resources"]} == {
-        "tokenreviews",
-        "subjectaccessreviews",
+    assert {
+        (verb, resource)
+        for rule in cluster_wide[0]["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    } == {
+        ("create", "tokenreviews"),
+        ("create", "subjectaccessreviews"),
+        *product(("list", "watch"), ("clusterroles", "clusterrolebindings")),
     }
     roles = {(body["metadata"]["name"], body["metadata"]["namespace"]) for body in own if body["kind"] == "Role"}
     assert roles == {
