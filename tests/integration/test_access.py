@@ -227,7 +227,7 @@ async def test_only_admins_give_roles_by_rest_and_are_named(staff: dict[Role, Pe
         return "gift" in await admin.names(f"/api/v1/access/bindings?namespace={NAMESPACE}")
 
     await eventually(listed, "the panel knows it")
-    changed = {"version": row["version"], "spec": {**GIFT, "role": "Operator"}}
+    changed = {"generation": row["generation"], "spec": {**GIFT, "role": "Operator"}}
     assert (await staff[Role.DEVELOPER].send("PUT", f"{path}/gift", changed))[0] == 403
     status, row = await admin.send("PUT", f"{path}/gift", changed)
     assert (status, row["spec"]["role"]) == (200, "Operator")

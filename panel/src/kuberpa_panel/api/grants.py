@@ -35,7 +35,7 @@ class BindingRow(Model):
     uid: str
     namespace: str
     name: str
-    version: str
+    generation: int
     spec: RobotRoleBindingSpec
     status: RobotRoleBindingStatus
     ready: Condition | None
@@ -56,9 +56,9 @@ class NewBinding(Model):
 
 
 class ChangedBinding(Model):
-    """What to give instead, at the version that was read."""
+    """What to give instead, if nobody has changed it since it was read."""
 
-    version: str
+    generation: Annotated[int, Field(ge=1)]
     spec: RobotRoleBindingSpec
 
 
@@ -108,7 +108,7 @@ def row_of(binding: RobotRoleBinding) -> BindingRow:
         uid=meta.uid,
         namespace=meta.namespace,
         name=meta.name,
-        version=meta.resource_version,
+        generation=meta.generation,
         spec=binding.spec,
         status=binding.status,
         ready=next((c for c in binding.status.conditions if c.type == RoleBindingCondition.READY), None),
@@ -243,7 +243,7 @@ async def give_instead(context: Context, viewer: Viewer, namespace: str, name: s
     )
     await require_bind(context, viewer.user, namespace, body.spec.role)
     try:
-        changed = await context.services.role_bindings.replace(viewer.user, namespace, name, body.spec, body.version)
+        changed = await context.services.role_bindings.replace(viewer.user, namespace, name, body.spec, body.generation)
     except ApiError as error:
         raise from_api_error(error) from error
     return row_of(changed)

@@ -92,8 +92,8 @@ class GiveForm:
     scope: str = "namespace"
     names: str = ""
     labels: str = ""
-    version: str = ""
-    """Of the binding that is changed; empty for a new one."""
+    generation: int = 0
+    """Of the binding that is changed; 0 for a new one."""
     errors: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -113,7 +113,7 @@ class GiveForm:
             scope=scope,
             names=", ".join(choice.names or ()) if choice is not None else "",
             labels=", ".join(f"{key}={value}" for key, value in labels.items()),
-            version=meta.resource_version,
+            generation=meta.generation,
         )
 
     def spec(self) -> RobotRoleBindingSpec:
@@ -199,16 +199,16 @@ async def give(  # noqa: PLR0913, PLR0917  the fields of one form
     scope: Annotated[str, Form()] = "namespace",
     names: Annotated[str, Form()] = "",
     labels: Annotated[str, Form()] = "",
-    version: Annotated[str, Form()] = "",
+    generation: Annotated[int, Form(ge=0)] = 0,
 ) -> Response:
     """Give a role, or change what is given, then back to the list."""
-    form = GiveForm(namespace, name.strip(), role, subjects, scope, names, labels, version)
+    form = GiveForm(namespace, name.strip(), role, subjects, scope, names, labels, generation)
     context = context_of(request)
     try:
-        verb = "update" if version else "create"
-        await require(context.services.access, viewer.user, Right(verb, LIST[1], namespace, name if version else ""))
-        if version:
-            body = grants.ChangedBinding(version=version, spec=form.spec())
+        verb = "update" if generation else "create"
+        await require(context.services.access, viewer.user, Right(verb, LIST[1], namespace, name if generation else ""))
+        if generation:
+            body = grants.ChangedBinding(generation=generation, spec=form.spec())
             await grants.give_instead(context, viewer, namespace, form.name, body)
         else:
             await grants.give(context, viewer, namespace, _new(form))
