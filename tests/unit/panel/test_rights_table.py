@@ -17,6 +17,7 @@ SOURCES = sorted(Path(kuberpa_panel.__file__).parent.rglob("*.py"))
 ASKING = {"Right", "Allowed", "Visible", "scope_of"}
 ASKED_BY_KUBECTL = {"update", "patch", "create", "delete", "deletecollection", "watch", "get", "list"}
 """Verbs of the API server itself: it asks about them, and so do policies."""
+READ = {"get", "list", "watch"}
 PLURALS = {kind.plural for kind in KINDS}
 
 
@@ -34,7 +35,8 @@ def asked() -> set[tuple[str, str]]:
     found = {right for path in SOURCES for right in literals(path)}
     found |= set(SECTIONS) | set(REMOTE.values()) | {AUDIT}
     found |= {("create", f"robots/{right}") for right in DEFINITION_RIGHTS.values()}
-    return found | {(verb, ON_ROBOT[resource]) for verb, resource in found if resource in ON_ROBOT}
+    seeing = {right for right in found if right[1] in ON_ROBOT and (right[1] != "activityitems" or right[0] in READ)}
+    return found | {(verb, ON_ROBOT[resource]) for verb, resource in seeing}
 
 
 def test_the_code_is_read() -> None:
