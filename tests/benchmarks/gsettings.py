@@ -31,13 +31,13 @@ STATUS = {"phase": "Idle", "agent": {**AGENT, "server": "panel-one", "definition
 EVERYTHING = dict.fromkeys(RIGHTS, Scope(everywhere=True))
 
 
-async def main(robots: int, rounds: int) -> None:
+def main(robots: int, rounds: int) -> None:
     pure(robots, rounds)
     with (
         tempfile.TemporaryDirectory() as scratch,
         running(Path(scratch), {Layer.API, Layer.CHARTS, Layer.DATABASE}) as cluster,
     ):
-        await served(cluster, Path(scratch), robots, rounds)
+        asyncio.run(served(cluster, Path(scratch), robots, rounds))
 
 
 def pure(robots: int, rounds: int) -> None:
@@ -152,4 +152,4 @@ if __name__ == "__main__":
     parser.add_argument("--robots", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=100)
     options = parser.parse_args()
-    asyncio.run(main(options.robots, options.rounds))
+    main(options.robots, options.rounds)

@@ -28,12 +28,12 @@ VIEWERS: Final = 100
 ASSETS: Final = re.compile(r'(?:src|href)="(/static/[^"#]+)"')
 
 
-async def main(robots: int, rounds: int, viewers: int) -> None:
+def main(robots: int, rounds: int, viewers: int) -> None:
     with (
         tempfile.TemporaryDirectory() as scratch,
         running(Path(scratch), {Layer.API, Layer.CHARTS, Layer.DATABASE}) as cluster,
     ):
-        await served(cluster, Path(scratch), robots, rounds, viewers)
+        asyncio.run(served(cluster, Path(scratch), robots, rounds, viewers))
 
 
 async def served(cluster: Cluster, scratch: Path, robots: int, rounds: int, viewers: int) -> None:
@@ -139,4 +139,4 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--viewers", type=int, default=VIEWERS)
     options = parser.parse_args()
-    asyncio.run(main(options.robots, options.rounds, options.viewers))
+    main(options.robots, options.rounds, options.viewers)

@@ -1,4 +1,4 @@
-from kuberpa_panel.web.live import Differ, Rows, message, partials
+from kuberpa_panel.web.live import Differ, Parts, Rows, Shared, message, partials
 
 
 def test_a_part_is_sent_once_and_again_when_it_changes() -> None:
@@ -34,3 +34,19 @@ def test_a_message_keeps_every_line_and_names_its_event() -> None:
 
 def test_partials_morph_into_their_elements() -> None:
     assert partials({"r-1": "<tr></tr>"}) == '<hx-partial hx-target="#r-1" hx-swap="outerMorph"><tr></tr></hx-partial>'
+
+
+def test_viewers_who_see_the_same_share_what_was_made_until_something_changes() -> None:
+    made: list[str] = []
+
+    def make() -> Parts:
+        made.append("once")
+        return {"a": str(len(made))}
+
+    shared = Shared(most=2)
+    assert shared.parts("anna", 1, make) is shared.parts("anna", 1, make)
+    assert shared.parts("boris", 1, make) == {"a": "2"}, "who sees something else has their own"
+    assert shared.parts("anna", 2, make) == {"a": "3"}
+    shared.parts("clara", 2, make)
+    shared.parts("boris", 1, make)
+    assert len(made) == 5, "what nobody looked at for long is forgotten"

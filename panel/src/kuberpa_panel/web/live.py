@@ -10,7 +10,7 @@ the stream sends those that differ from what was sent last. Named events carry t
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,6 +23,7 @@ __all__ = [
     "Differ",
     "Parts",
     "Rows",
+    "Shared",
     "Source",
     "Stream",
     "message",
@@ -75,6 +76,24 @@ class Differ:
         still = _TICKING.sub("", html)
         if self.sent.get(key) != still:
             self.sent[key], changed[key] = still, html
+
+
+class Shared:
+    """What viewers who see the same have made once: a change costs one rendering, however many look at the list."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._known: dict[Hashable, tuple[int, Parts]] = {}
+
+    def parts(self, key: Hashable, generation: int, make: Callable[[], Parts]) -> Parts:
+        """What was made for the key of this generation of objects, else what `make` makes now."""
+        known = self._known.pop(key, None)
+        if known is None or known[0] != generation:
+            known = (generation, make())
+        self._known[key] = known
+        if len(self._known) > self._most:
+            del self._known[next(iter(self._known))]
+        return known[1]
 
 
 def partials(changed: Mapping[str, str]) -> str:

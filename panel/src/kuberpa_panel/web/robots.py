@@ -24,9 +24,9 @@ from kuberpa_panel.api.robots import RobotQuery
 from kuberpa_panel.api.routes import find_robot
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
 from kuberpa_panel.database.pool import ArchiveUnavailableError
-from kuberpa_panel.language import marked
-from kuberpa_panel.web.live import Parts, Rows, open_stream, parts_source, ping_source
-from kuberpa_panel.web.render import common, fragment, page
+from kuberpa_panel.language import current, marked
+from kuberpa_panel.web.live import Parts, Rows, Shared, open_stream, parts_source, ping_source
+from kuberpa_panel.web.render import common, fragment, page, zone_of
 
 router = APIRouter(include_in_schema=False)
 LIST: Final = Visible("list", "robots")
@@ -83,9 +83,14 @@ async def stream_robots(
     scope: Annotated[Scope, guarded(LIST)],
 ) -> Response:
     """What changes in that table."""
+    context, state = context_of(request), request.app.state
+    if not hasattr(state, "shared_robots"):
+        state.shared_robots = Shared()
+    # nothing in these parts is of one viewer alone: they tell what the scope lets see, in a language and a zone
+    key = (scope, request.url.query, current(), str(zone_of(request)))
 
-    async def show() -> Parts:
-        values = common(request, viewer) | {"query": query} | _list(context_of(request), scope, query)
+    def make() -> Parts:
+        values = common(request, viewer) | {"query": query} | _list(context, scope, query)
         rows = dict(_rows(values))
         if not rows:
             rows = {"robots-empty": fragment("robots/empty.html", values)}
@@ -94,6 +99,10 @@ async def stream_robots(
             "robots-rows": Rows(rows),
             "robots-pager": fragment("robots/pager.html", values),
         }
+
+    async def show() -> Parts:
+        shared: Shared = state.shared_robots
+        return shared.parts(key, context.services.cache.generation, make)
 
     kinds = frozenset({"Robot"})
     return open_stream(request, parts_source(show, kinds), ping_source(lambda c: LIST.check(c, viewer, request)))
