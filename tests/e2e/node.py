@@ -97,6 +97,7 @@ def units(site: Site, archives: Mapping[str, Path]) -> list[Unit]:
             await _check("ctr", "-n", "k8s.io", "images", "import", "--no-unpack", str(archive))
 
     async def node_ready() -> None:
+        await kubectl("wait", "--for=create", f"node/{NODE}", "--timeout=120s")
         await kubectl("wait", "--for=condition=Ready", f"node/{NODE}", "--timeout=120s")
 
     return [
