@@ -8,7 +8,7 @@ from tests.support.cluster import PrintedReport
 from kuberpa_cli.embedded import binaries, paths
 from kuberpa_cli.embedded.binaries import Module, Target
 
-ROOT: Final = Path(__file__).parent / "gotools"
+ROOT: Final = Path(__file__).parent / "gomodules"
 KUBECONFORM: Final = Module(
     "kubeconform",
     "github.com/yannh/kubeconform",
