@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-from tests.e2e import node
+from tests.e2e import index, node
 from tests.e2e.place import ROOT
 from tests.support import gotools
 from tests.support.cluster import REPOSITORY, PrintedReport
@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> int:
         gotools.built(gotools.NODE, gotools.COREDNS)
         if code := _in_namespaces("--mount", command=(sys.executable, "-m", "tests.e2e.images")):
             return code
+        index.build()
         before = _state()
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=ROOT))
         try:

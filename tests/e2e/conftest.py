@@ -59,6 +59,7 @@ class Node:
             input=stdin,
             capture_output=True,
             text=True,
+            cwd=REPOSITORY,
             env=self.environment,
         )
         assert run.returncode == 0, f"kubectl {arguments}: {run.stderr}"

@@ -9,6 +9,7 @@ from typing import Self
 
 import pytest
 import yaml
+from tests.e2e import index
 from tests.e2e.conftest import Node, commands, eventually
 from tests.e2e.images import OWN
 from tests.e2e.place import NEXT_VERSION, VERSION
@@ -122,6 +123,18 @@ def test_the_quickstart_of_a_cluster_works(installed: Node) -> None:
         "what it fired succeeds",
     )
     installed.kubectl("delete schedule heartbeat")
+
+
+def test_a_robot_with_a_package_from_an_index_reconciles_a_bank_statement(installed: Node) -> None:
+    robot = yaml.safe_load((REPOSITORY / "manifests/quickstart/20-robot-accountant.yaml").read_text())
+    with index.served(installed.folder / "index.log") as url:
+        robot["spec"]["packageIndex"] = {"url": url}
+        installed.kubectl("apply --server-side -f -", json.dumps(robot))
+        installed.kubectl("apply --server-side -f manifests/quickstart/30-activity-reconcile.yaml")
+        ends(installed, "reconcile-october")
+    result = json.loads(installed.field("activityitem reconcile-october", ".status.result"))
+    assert result["matched"]["payments"] == 300
+    installed.kubectl("delete robot accountant")
 
 
 def test_the_panel_answers_with_the_output_of_an_activity(clerk: Node) -> None:
