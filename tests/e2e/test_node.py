@@ -133,7 +133,7 @@ def test_a_robot_with_a_package_from_an_index_reconciles_a_bank_statement(instal
         installed.kubectl("apply --server-side -f manifests/quickstart/30-activity-reconcile.yaml")
         ends(installed, "reconcile-october")
     result = json.loads(installed.field("activityitem reconcile-october", ".status.result"))
-    assert result["matched"]["payments"] == 300
+    assert result["matched"]["payments"]["count"] == 300
     installed.kubectl("delete robot accountant")
 
 
