@@ -2,11 +2,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down sync test e2e bench images lint types fmt crds
+.PHONY: help up down sync test e2e bench images lint types fmt crds dashboards
 
 UV = $(or $(shell cli/tools/find-uv),$(error uv is needed))
 RUN = $(UV) run --no-sync
-SOURCES = crds operator panel robot-agent cli tests
+SOURCES = crds operator panel robot-agent cli helm tests
 QUICKSTART = $(if $(wildcard manifests/quickstart),--apply manifests/quickstart)
 
 help: ## Say what there is
@@ -53,5 +53,8 @@ fmt: sync ## Format, and fix what can be fixed
 
 crds: sync ## Generate the CRDs from the models
 	$(RUN) python -m kuberpa.generate
+
+dashboards: sync ## Write Grafana's dashboards
+	$(RUN) python -m helm.tools.dashboards
 
 include panel/vendor.mk panel/catalogues.mk

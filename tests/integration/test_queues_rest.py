@@ -257,7 +257,7 @@ async def test_deadlines_are_projected_and_forecasts_are_compared_with_the_truth
     await admin.ok("POST", f"{queue}/items", {})
     await eventually(lambda: forecast([], 1), "a forecast that was compared")
     _, text = await panel.get("/metrics")
-    assert 'kuberpa_panel_queue_forecasts_total{quantile="p90",truth="' in text
+    assert 'kuberpa_panel_queue_forecasts_total{bound="p90",truth="' in text
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 86_401, 10**12, 1.5, "long", None])

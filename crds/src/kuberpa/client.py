@@ -15,7 +15,8 @@ Bodies are plain JSON-like dicts: the callers turn them into models. Extra `kube
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -30,6 +31,8 @@ from kuberpa.names import GROUP, VERSION
 
 Body = dict[str, Any]
 WatchType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+Observer = Callable[[str, str, int, float], None]
+"""Receives method (watch is one), URL path, status (0: no answer) and seconds of a request."""
 
 REQUEST_TIMEOUT: Final = 30.0
 TOKEN_REREAD_SECONDS: Final = 60.0
@@ -158,6 +161,8 @@ class Cluster:
         self._api = ApiClient(configuration)
         self._session: aiohttp.ClientSession | None = None
         self._token_read_at = asyncio.get_running_loop().time()
+        self.observe: Observer | None = None
+        """Told of every answer; a watch counts when it is opened."""
 
     @classmethod
     async def connect(cls, kubeconfig: str | Path | None = None, context: str | None = None) -> Self:
@@ -277,6 +282,7 @@ class Cluster:
             async with self._open().get(
                 url, headers=await self._headers(), timeout=timeout, read_bufsize=WATCH_BUFFER_BYTES
             ) as response:
+                self._tell("watch", resource.path(namespace), response.status, 0.0)
                 if response.status >= 400:  # noqa: PLR2004  HTTP's own boundary
                     raise _error(response.status, await response.text())
                 async for line in response.content:
@@ -318,16 +324,23 @@ class Cluster:
         url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
         headers = await self._headers() | {"Content-Type": content_type}
         data = None if body is None else json.dumps(body)
+        began = time.monotonic()
         try:
             async with self._open().request(
                 method, url, data=data, headers=headers, timeout=aiohttp.ClientTimeout(total=seconds)
             ) as response:
                 text = await response.text()
+            self._tell(method.lower(), path, response.status, time.monotonic() - began)
         except (aiohttp.ClientError, TimeoutError) as error:
+            self._tell(method.lower(), path, 0, time.monotonic() - began)
             raise UnavailableError(f"{method} {path}: {str(error) or type(error).__name__}") from error
         if response.status >= 400:  # noqa: PLR2004  HTTP's own boundary
             raise _error(response.status, text)
         return text
+
+    def _tell(self, method: str, path: str, status: int, seconds: float) -> None:
+        if self.observe is not None:
+            self.observe(method, path, status, seconds)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

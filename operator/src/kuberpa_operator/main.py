@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import uuid
-from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -35,6 +34,7 @@ from kuberpa_operator.adapters.metrics import Metrics
 from kuberpa_operator.adapters.panels import PanelBook, watch_panels
 from kuberpa_operator.adapters.room import Room
 from kuberpa_operator.adapters.server import serve
+from kuberpa_operator.adapters.state_metrics import StateCollector
 from kuberpa_operator.adapters.tuning import watch_settings
 from kuberpa_operator.core.dispatch import Dispatcher
 from kuberpa_operator.core.pod import PodSettings
@@ -87,7 +87,10 @@ class Operator:
             version("kuberpa-operator"),
         )
         recorder = Recorder(api, self.clock, self.settings.replica)
-        self.router = Router(gatherer, WorkQueue(self.clock.now))
+        self.router = Router(gatherer, WorkQueue(self.clock.now), ended=self.metrics.ended)
+        self.cluster.observe = self.metrics.api.observe
+        state = StateCollector(self.world, self.clock.now, lambda: self.router.leading)
+        self.metrics.registry.register(state)
         performer = Performer(api, recorder, self.metrics, self.clock)
         self.rush = Rush(self.clock.monotonic)
         self.reconciler = Reconciler(self.router, api, performer, Reporter(api), self.metrics, self.rush)
@@ -196,6 +199,7 @@ class Operator:
         await self.router.lead()
 
     def _event(self, kind: str, type_: str | None, body: dict[str, Any]) -> None:
+        self.metrics.watched.labels(kind).inc()
         if type_ is None:
             # kopf lists at its start and after a broken watch, and then says nothing of what is gone
             self.relister.ask(kind)
@@ -214,10 +218,6 @@ class Operator:
 
     def _gauge(self) -> None:
         self.metrics.queue_depth.set(len(self.router.queue))
-        for gauge, store in ((self.metrics.items, self.world.items), (self.metrics.robots, self.world.robots)):
-            gauge.clear()
-            for phase, number in Counter(model.status.phase for _, model in store).items():
-                gauge.labels(phase).set(number)
 
     async def _follow_panels(self) -> None:
         while True:

@@ -4,7 +4,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -66,6 +66,8 @@ class Router:
     """Set while keys may be worked on: not before everything has been routed once."""
     max_finished: int = Settings().operator.max_finished_activities
     """Finished and archived items that may stay resident; etcd is no history store."""
+    ended: Callable[[ActivityItem], None] = lambda _: None
+    """Told of each item that reaches a final phase while this replica leads."""
     _fresh: frozenset[str] = frozenset()
     _offered_at: dict[str, float] = field(default_factory=dict)
 
@@ -77,6 +79,7 @@ class Router:
         if deleted:
             self.drop(kind, uid)
             return
+        former = self.gatherer.world.items.get(uid) if kind == "ActivityItem" else None
         try:
             news = self.store(kind).put(body)
         except ValidationError as error:
@@ -86,8 +89,10 @@ class Router:
             return
         if kind == "Pod":
             self.gatherer.world.link_pod(self.gatherer.world.pods.get(uid))  # type: ignore[arg-type]
-        if kind == "ActivityItem":
-            self.gatherer.world.link_item(self.gatherer.world.items.get(uid))  # type: ignore[arg-type]
+        if kind == "ActivityItem" and (item := self.gatherer.world.items.get(uid)) is not None:
+            self.gatherer.world.link_item(item)
+            if self.leading and former is not None and item.status.is_final and not former.status.is_final:
+                self.ended(item)
         if self.leading:
             self._route(kind, uid)
 

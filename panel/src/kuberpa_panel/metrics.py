@@ -2,8 +2,11 @@
 
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
+from kuberpa.apimetrics import BUCKETS, ApiMetrics
+
+API: Final = ApiMetrics(REGISTRY, "kuberpa-panel")
 AGENTS_CONNECTED: Final = Gauge("kuberpa_panel_agents_connected", "Agents connected to this replica.")
 AGENT_REFUSED: Final = Counter("kuberpa_panel_agents_refused_total", "Refused connections of agents.", ["status"])
 AGENT_CLOSED: Final = Counter("kuberpa_panel_agents_closed_total", "Connections closed by the panel.", ["code"])
@@ -18,9 +21,26 @@ INGEST_BACKLOG: Final = Gauge("kuberpa_panel_ingest_backlog_bytes", "What agents
 INGEST_REFUSED: Final = Counter("kuberpa_panel_ingest_refused_total", "Entries that the archive refused.")
 FORECASTS: Final = Counter(
     "kuberpa_panel_queue_forecasts_total",
-    "Forecasts of queues, by whether the truth fell inside.",
-    ["quantile", "truth"],
+    "Forecasts of queues, by bound (p50, p90) and whether the truth fell inside.",
+    ["bound", "truth"],
+)
+LOG_GAPS: Final = Counter("kuberpa_panel_log_gaps_total", "Runs whose output was stored with lines missing.")
+DATABASE_SECONDS: Final = Histogram(
+    "kuberpa_panel_database_seconds", "How long statements took, by their first word.", ["statement"], buckets=BUCKETS
+)
+DATABASE_ERRORS: Final = Counter(
+    "kuberpa_panel_database_errors_total", "Statements that failed, by their first word.", ["statement"]
 )
 ARCHIVE_AVAILABLE: Final = Gauge("kuberpa_panel_archive_available", "1 while the database can be used.")
 QUEUE_CALLS: Final = Counter("kuberpa_panel_queue_calls_total", "What agents asked of work queues.", ["op"])
 SOCKETS: Final = Gauge("kuberpa_panel_sockets", "Screens and terminals that people have open on this replica.")
+_STATEMENTS: Final = frozenset({"select", "insert", "update", "delete", "with", "begin", "commit", "rollback"})
+
+
+def statement(query: str, seconds: float, *, failed: bool) -> None:
+    """Count a statement of the database."""
+    word = query.lstrip().partition(" ")[0].rstrip(";").lower()
+    label = word if word in _STATEMENTS else "other"
+    DATABASE_SECONDS.labels(label).observe(seconds)
+    if failed:
+        DATABASE_ERRORS.labels(label).inc()

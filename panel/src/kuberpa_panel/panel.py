@@ -78,6 +78,7 @@ class Panel:
 async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel]:  # length: one line a part
     """Start every part; none of them waits for the database or the API server to be there."""
     async with await Cluster.connect(settings.kubeconfig) as cluster:
+        cluster.observe = metrics.API.observe
         cache = WatchCache(cluster, settings.watch_namespaces, settings.namespace)
         database = Database(settings.database_url)
         notifications = Notifications(database)

@@ -1,8 +1,13 @@
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import GC_COLLECTOR, CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+from kuberpa.activity import ActivityItem
+from kuberpa.apimetrics import BUCKETS as FAST
+from kuberpa.apimetrics import ApiMetrics
+
+DEFINITIONS: Final = 100
+"""Definitions with series of their own; robots call theirs what they like, so further ones count as `other`."""
 SLOW: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 3600.0)
 
 
@@ -12,6 +17,10 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
+        ProcessCollector(registry=registry)
+        registry.register(GC_COLLECTOR)
+        self.api = ApiMetrics(registry, "kuberpa-operator")
+        self._definitions: set[str] = set()
         self.reconciles = Counter(
             "kuberpa_operator_reconciles",
             "Decisions, by kind, rule and outcome (ok, conflict, gone, retry, refused, fenced).",
@@ -36,11 +45,11 @@ class Metrics:
         self.relists = Counter(
             "kuberpa_operator_relists", "Lists of a whole kind after the start.", ("kind",), registry=registry
         )
+        self.relists.labels("Robot")  # most operators never list again, and a series that is not there cannot say so
         self._add_robots(registry)
         self._add_work(registry)
 
     def _add_robots(self, registry: CollectorRegistry) -> None:
-        self.robots = Gauge("kuberpa_robots", "Robots by phase.", ("phase",), registry=registry)
         self.transitions = Histogram(
             "kuberpa_robot_transition_seconds",
             "Time from a change of what is wanted of a robot (Running, Paused, Stopped, Restarted) to its being so.",
@@ -50,7 +59,10 @@ class Metrics:
         )
 
     def _add_work(self, registry: CollectorRegistry) -> None:
-        self.items = Gauge("kuberpa_activity_items", "ActivityItems by phase.", ("phase",), registry=registry)
+        self.watched = Counter(
+            "kuberpa_operator_watch_events", "Changes that watches told of, by kind.", ("kind",), registry=registry
+        )
+        self._add_ends(registry)
         self.firings = Counter("kuberpa_schedule_firings", "ActivityItems created by Schedules.", registry=registry)
         self.triggered = Counter(
             "kuberpa_trigger_activities", "ActivityItems created by triggers of WorkQueues.", registry=registry
@@ -67,3 +79,52 @@ class Metrics:
             buckets=SLOW,
             registry=registry,
         )
+
+    def _add_ends(self, registry: CollectorRegistry) -> None:
+        self.finished = Counter(
+            "kuberpa_activities_finished",
+            "ActivityItems that reached a final phase, by phase and definition.",
+            ("namespace", "definition", "outcome"),
+            registry=registry,
+        )
+        self.queue_seconds = Histogram(
+            "kuberpa_activity_queue_seconds",
+            "Time from the creation of an item to the start of its last attempt.",
+            ("namespace",),
+            buckets=SLOW,
+            registry=registry,
+        )
+        self.run_seconds = Histogram(
+            "kuberpa_activity_run_seconds",
+            "How long the last attempt of an item ran, by definition.",
+            ("definition",),
+            buckets=SLOW,
+            registry=registry,
+        )
+        self.survivors = Counter(
+            "kuberpa_activities_with_survivors",
+            "Finished items of which a process outlived the kill.",
+            ("namespace",),
+            registry=registry,
+        )
+
+    def ended(self, item: ActivityItem) -> None:
+        """Count an item that has just reached a final phase."""
+        namespace, status = item.metadata.namespace, item.status
+        definition = self._definition(item.spec.definition)
+        self.finished.labels(namespace, definition, status.phase).inc()
+        if status.survivors:
+            self.survivors.labels(namespace).inc()
+        if status.started_at is None:
+            return
+        created = item.metadata.creation_timestamp
+        if created is not None:
+            self.queue_seconds.labels(namespace).observe(max((status.started_at - created).total_seconds(), 0.0))
+        if status.finished_at is not None:
+            ran = (status.finished_at - status.started_at).total_seconds()
+            self.run_seconds.labels(definition).observe(max(ran, 0.0))
+
+    def _definition(self, name: str) -> str:
+        if len(self._definitions) < DEFINITIONS:
+            self._definitions.add(name)
+        return name if name in self._definitions else "other"

@@ -199,6 +199,7 @@ class Reports:
             while not await by.source.store(Ended(attempt, ending.result, activity, force), size):
                 force = asyncio.get_running_loop().time() > deadline
                 if force:
+                    metrics.LOG_GAPS.inc()
                     log.warning("%s/%s ended with line %s, but lines are missing", uid, attempt.token, ending.last_seq)
                 await asyncio.sleep(LINES_POLL_SECONDS)
         except StoreError as error:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from kuberpa_panel import metrics
 from kuberpa_panel.database.migrate import migrate
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ class Database:
                 command_timeout=COMMAND_TIMEOUT,
                 server_settings=self._settings,
                 reset=_nothing,
+                init=_observe,
             )
             async with self._pool.acquire() as connection:
                 await migrate(connection)
@@ -152,6 +154,12 @@ class Database:
                 await asyncio.wait_for(pool.close(), 5)
             except (TimeoutError, *_AWAY, asyncpg.InterfaceError):
                 pool.terminate()
+
+
+async def _observe(connection: Connection) -> None:
+    connection.add_query_logger(
+        lambda record: metrics.statement(record.query, record.elapsed, failed=record.exception is not None)
+    )
 
 
 async def _nothing(_: Connection) -> None:
