@@ -44,8 +44,8 @@ async def test_a_definition_is_found_by_a_word_of_its_documentation_and_run_by_c
     item = await boss.site.seeder.read(NAMESPACE, page.url.rsplit("/", 1)[1])
     assert item.spec.input == {"kwargs": {"command": ["echo", "привет"]}}
     await page.get_by_role("button", name="Kill").click()
-    await page.locator("#dialog-kill button.btn-danger").click()
-    await page.wait_for_load_state()
+    async with page.expect_response(lambda answer: answer.request.method == "POST"):
+        await page.locator("#dialog-kill button.btn-danger").click()
     assert (await boss.site.seeder.read(NAMESPACE, item.metadata.name)).spec.desired_state == "Kill"
     await boss.go("/debug")
     await expect(page.locator(f"a[href='/debug?run={NAMESPACE}/{item.metadata.name}']")).to_be_visible()
@@ -217,8 +217,8 @@ async def test_steps_run_one_by_one_and_then_up_to_one_that_fails(boss: Visitor)
     await page.locator("[data-step='2']").get_by_role("button", name="Run again from here").click()
     again = await run_of(page, 2)
     assert again != third
-    await page.get_by_role("button", name="Stop").click()
-    await page.wait_for_load_state()
+    async with page.expect_response(lambda answer: answer.request.method == "POST"):
+        await page.get_by_role("button", name="Stop").click()
     assert (await site.seeder.read(NAMESPACE, again)).spec.desired_state == "Stop"
     await page.get_by_role("button", name="Delete the sequence").click()
     await page.wait_for_url(re.compile("/debug$"))

@@ -164,9 +164,11 @@ class Executor:
         return Bench(self._workers.python, self._places.files_dir, {**environment, **self._session.environment})
 
     def door(self, uid: str, token: int) -> dict[str, Any] | None:
-        """Where the debugger of a run that waits for one, or has one, listens: worker.debug_adapter."""
+        """Where the debugger of a run listens (worker.debug_adapter); empty until it does, None: it never will."""
         run = self._runs.get(run_name(uid, token))
-        return None if run is None or run.exit is not None else rundir.read_json(run.directory / rundir.DEBUG)
+        if run is None or run.exit is not None or not run.job["start"].get("debug"):
+            return None
+        return rundir.read_json(run.directory / rundir.DEBUG) or {}
 
     def definitions(self) -> tuple[wire.Definition, ...]:
         """Every definition that can be started now, sorted by name."""

@@ -131,6 +131,14 @@ async def test_who_is_no_longer_allowed_is_let_go(robot: Bench) -> None:
     assert await Desk(debuggers, uid).ends() == module.NOT_ALLOWED
 
 
+async def test_an_editor_may_come_before_the_debugger_listens(robot: Bench, debuggers: Debuggers) -> None:
+    uid = await robot.start("double", 21, **WAIT)
+    desk = Desk(debuggers, uid)
+    await desk.editor.attach(source_of(robot), LINE)
+    await desk.editor.go_on(await desk.editor.stopped())
+    assert (await robot.finished(uid)).end.result == 42
+
+
 async def test_without_an_editor_it_goes_on_when_the_time_is_over(robot: Bench) -> None:
     record = await robot.run("double", 3, options={"debug": {"waitSeconds": 1}})
     assert record.end.result == 6

@@ -117,6 +117,8 @@ function start() {
     fit();
   }
 
+  // a page that is left comes back with a console of its own
+  addEventListener("pagehide", () => socket.close("closed"));
   interrupt.addEventListener("click", () => socket.tell({ interrupt: true }));
   document.getElementById("console-close").addEventListener("click", () => {
     socket.close("closed");

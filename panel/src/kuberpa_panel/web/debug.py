@@ -13,7 +13,7 @@ from kuberpa.robot import Robot
 from kuberpa.wire import Definition
 from kuberpa_panel import clock
 from kuberpa_panel.api import actions, browse
-from kuberpa_panel.api.access import Scope
+from kuberpa_panel.api.access import Scope, allows
 from kuberpa_panel.api.browse import Found
 from kuberpa_panel.api.context import Context, context_of
 from kuberpa_panel.api.guards import Allowed, MayStop, SignedIn, Visible, guarded, require_on_activity
@@ -271,12 +271,23 @@ async def _page(  # noqa: PLR0913  what a page shows
         "q": "",
         "watched": watched is not None,
         "limit": MAX_INPUT_BYTES,
+        "console": await _console(context, viewer, form),
         **await _own(context, viewer),
     }
     if watched is not None:
         values |= await _watched(context, viewer, watched)
         values["place"] = await first_place(request, context, watched)
     return await page(request, viewer, "debug/page.html", status=status, problem=problem, **values)
+
+
+async def _console(context: Context, viewer: Viewer, form: DebugForm) -> str:
+    """The chosen robot, where it allows a console, and the viewer may open one."""
+    namespace, _slash, name = form.target.partition("/")
+    robot = context.services.catalog.robot(namespace, name)
+    if robot is None or not robot.spec.debug.enabled:
+        return ""
+    right = Right("create", "robots/console", namespace, name)
+    return form.target if await allows(context.services.access, viewer.user, right) else ""
 
 
 def _definition(

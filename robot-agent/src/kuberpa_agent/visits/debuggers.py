@@ -12,11 +12,12 @@ from kuberpa.streams import Stream, StreamClosedError
 from kuberpa_agent.visits.service import RemoteError
 
 READ_BYTES: Final = 32 * 1024
+LOOK_SECONDS: Final = 0.1
 NOT_ALLOWED: Final = "this robot allows no debuggers now: its spec.debug.enabled is not true"
 NOBODY: Final = "this activity waits for no debugger: it must have spec.debug, and be running"
 
 Door = Callable[[str, int], Mapping[str, Any] | None]
-"""(uid, token): port and secret of a run's debugger; None when it has none."""
+"""(uid, token): port and secret of a run's debugger; empty until it listens, None when it has none."""
 
 
 class Debuggers:
@@ -40,24 +41,29 @@ class Debuggers:
         key = (str(options.get("uid", "")), int(options.get("token", 0)))
         if not self._allowed:
             raise RemoteError(NOT_ALLOWED)
-        door = self._door(*key)
-        if door is None:
-            raise RemoteError(NOBODY)
         if key in self._busy:
             raise RemoteError("another editor is attached to this activity")
         self._busy.add(key)
         self._streams.add(stream)
         try:
-            await self._join(stream, door)
+            await self._join(stream, await self._open_door(stream, key))
         finally:
             self._busy.discard(key)
             self._streams.discard(stream)
+
+    async def _open_door(self, stream: Stream, key: tuple[str, int]) -> Mapping[str, Any]:
+        """An activity is told to run before its debugger listens, which takes a moment. Raises RemoteError."""
+        while (door := self._door(*key)) is not None:
+            if door or stream.closed is not None:
+                return door
+            await asyncio.sleep(LOOK_SECONDS)
+        raise RemoteError(NOBODY)
 
     @staticmethod
     async def _join(stream: Stream, door: Mapping[str, Any]) -> None:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", int(door["port"]))
-        except OSError:
+        except (OSError, KeyError):
             raise RemoteError(NOBODY) from None
         writer.write(str(door["secret"]).encode())
         tasks = [asyncio.create_task(_to_run(stream, writer)), asyncio.create_task(_to_editor(stream, reader))]
