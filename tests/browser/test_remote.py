@@ -149,8 +149,7 @@ async def test_a_viewer_gets_neither_the_tabs_nor_the_pages(visitor: Visitor) ->
 
 async def test_a_console_runs_python_is_interrupted_and_each_line_is_written_down(boss: Visitor, desk: Desk) -> None:
     page = boss.page
-    await boss.go("/debug?definition=os.command&target=default/desk")
-    await page.get_by_role("link", name="Python console of this robot").click()
+    await boss.go(f"{PAGE}?tab=console")
     source, output = page.locator("#console-source"), page.locator("#console-output")
     await expect(source).to_be_enabled()
     await source.fill("import os; os.getcwd()")
