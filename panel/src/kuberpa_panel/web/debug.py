@@ -237,7 +237,7 @@ async def _watched(context: Context, viewer: Viewer, found: Found) -> dict[str, 
     return values | {"asked_at": begun}
 
 
-async def _page(  # noqa: PLR0913  what a page shows
+async def _page(  # noqa: PLR0913  length: what a page shows
     request: Request,
     viewer: Viewer,
     scope: Scope,
