@@ -84,6 +84,9 @@ def test_the_description_of_the_api_names_every_answer() -> None:
     document: dict[str, Any] = make_app().openapi()
     assert "/api/v1/activities/{namespace}/{name}/log" in document["paths"]
     assert all(path.startswith("/api/v1/") for path in document["paths"])
+    operations = [each for path in document["paths"].values() for each in path.values()]
+    for status in ("401", "403", "404", "409", "413", "422", "429", "503"):
+        assert all(list(each["responses"][status]["content"]) == ["application/problem+json"] for each in operations)
     assert "HTTPBearer" in json.dumps(document["components"]["securitySchemes"])
 
 

@@ -168,12 +168,12 @@ _WORD: Final = (
 
 def _condition(namespaces: frozenset[str] | None, query: AuditQuery) -> tuple[str, list[Any]]:
     wanted: list[tuple[str, Any]] = [
-        ("namespace = ANY({}::text[])", None if namespaces is None else sorted(namespaces)),
-        ("kind = {}", query.kind or None),
-        ("namespace = {}", query.namespace or None),
-        ("name = {}", query.name or None),
-        ("verb = {}", query.verb or None),
-        ("username = {}", query.user or None),
+        ("namespace = ANY({}::text[])", None if namespaces is None else sorted(map(clean, namespaces))),
+        ("kind = {}", clean(query.kind) or None),
+        ("namespace = {}", clean(query.namespace) or None),
+        ("name = {}", clean(query.name) or None),
+        ("verb = {}", clean(query.verb) or None),
+        ("username = {}", clean(query.user) or None),
         ("outcome = ANY({}::text[])", [each.value for each in query.outcome] or None),
         ("at >= {}", query.since),
         ("at < {}", query.until),

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from kuberpa_panel import api
+from kuberpa_panel.api.description import describe_refusals
 from kuberpa_panel.api.errors import install
 from kuberpa_panel.api.limits import BodyLimit
 from kuberpa_panel.api.recorder import Recorder
@@ -85,6 +86,7 @@ def mount(app: FastAPI) -> None:
     app.include_router(api.access_routes)
     panels.mount(app)
     app.mount("/static", Static(), name="static")
+    describe_refusals(app)
     catalogues.warm()
     answer = install(app, render_problem)
     # the last one is the outermost
