@@ -51,6 +51,7 @@ SUITES = (
     Suite("Schedules", "tests.benchmarks.schedules"),
     Suite("GSettings", "tests.benchmarks.gsettings"),
     Suite("The panel's list of robots", "tests.benchmarks.panel"),
+    Suite("Logs", "tests.benchmarks.logs"),
     Suite("Screens", "tests.benchmarks.sessions"),
     Suite("A thousand robots at work", "tests.benchmarks.load", long=True),
     Suite("Work queues with ten million items", "tests.benchmarks.queues", ("--long",), long=True, called="rows"),

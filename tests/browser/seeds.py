@@ -14,8 +14,9 @@ from kuberpa.activity import ActivityError, ActivityItem
 from kuberpa.client import ACTIVITY_ITEMS, NAMESPACES, ROBOTS, SCHEDULES, Cluster, ConflictError
 from kuberpa.names import LABEL_SCHEDULE, timestamp
 from kuberpa.wire import Definition
+from kuberpa_panel.database.log_rows import Lines, StoredLine
 from kuberpa_panel.database.records import Attempt, PastActivity
-from kuberpa_panel.database.store import DefinitionsKnown, Ended, Lines, Opened, StoredLine, store
+from kuberpa_panel.database.store import DefinitionsKnown, Ended, Opened, store
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>'\"</pre></textarea>"
 DEFINITIONS = (

@@ -58,7 +58,7 @@ async def test_output_appears_as_it_is_written_and_only_once(boss: Visitor) -> N
     await expect(page.locator("#L1-2 .k-words")).to_have_text("second")
     await seeder.lines(uid, {3: "third", 6: "sixth"})
     await expect(page.locator("#L1-6 .k-words")).to_have_text("sixth")
-    await expect(page.locator(".k-gap")).to_have_text("2 missing (lines 4 to 5): lost with the robot's spool")
+    await expect(page.locator(".k-gap")).to_have_text("2 lines missing (4 to 5): lost with the robot's spool")
     await expect(page.locator(".k-line .k-words")).to_have_count(4)
 
 

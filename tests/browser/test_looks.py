@@ -38,6 +38,9 @@ PAGES = [
     f"/debug?run={NAMESPACE}/post-invoices-7fk2x",
     "/schedules",
     "/schedules?namespace=nowhere",
+    "/logs",
+    "/logs?text=nothing-of-the-kind&level=ERROR",
+    f"/robots/{NAMESPACE}/mail?tab=log",
     "/robots?phase=Nonsense",
 ]
 WORK_PAGES = [

@@ -296,7 +296,6 @@ async def test_what_is_kept_no_longer_is_deleted(panel: PanelProcess) -> None:
                 uid,
                 days,
             )
-            await database.execute("INSERT INTO log_lines VALUES ($1, 1, 1, now(), 'stdout', 'INFO', 'x', false)", uid)
         settings = Settings.of({"retention": {"activityDays": 30}})
         for robot, age in (("gone", 90), ("there", 90), ("gone-just-now", 5)):
             await database.execute("INSERT INTO definition_sets VALUES ('kept', '[]') ON CONFLICT DO NOTHING")
@@ -308,12 +307,10 @@ async def test_what_is_kept_no_longer_is_deleted(panel: PanelProcess) -> None:
         await house.once(database)
         robots_left = await database.fetch("SELECT robot FROM robot_definitions WHERE namespace = 'hk' ORDER BY robot")
         left = await database.fetch("SELECT uid FROM activities WHERE uid IN ('old-one', 'new-one')")
-        lines = await database.fetch("SELECT uid FROM log_lines WHERE uid IN ('old-one', 'new-one')")
     finally:
         await database.close()
     assert [row["robot"] for row in robots_left] == ["gone-just-now", "there"]
     assert [row["uid"] for row in left] == ["new-one"]
-    assert [row["uid"] for row in lines] == ["new-one"]
 
 
 async def test_a_plug_in_shows_only_what_its_viewer_may_see_and_nothing_without_its_right(

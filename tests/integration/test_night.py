@@ -205,7 +205,7 @@ async def output_of(night: Night, uid: str, token: int = 1) -> list[str]:
     connection = await asyncpg.connect(night.cluster.postgres_url)
     try:
         rows = await connection.fetch(
-            "select text from log_lines where uid::text = $1 and token = $2 and stream::text = 'stdout' order by seq",
+            "select text from logs where uid::text = $1 and token = $2 and stream::text = 'stdout' order by seq",
             uid,
             token,
         )
@@ -220,4 +220,4 @@ def test_the_store_is_read_as_it_is(night: Night) -> None:
     night.ends("findable", "Succeeded")
     found = list(places_with(night, "needle-in-a-haystack"))
     assert any(place.startswith("/registry/kuberpa.dev/activityitems/") for place in found)
-    assert any("log_lines" in place for place in found)
+    assert any(place.startswith(("public.logs", "logs")) or "logs_" in place for place in found)

@@ -90,7 +90,7 @@ async def at_work(robotlike: Robotlike) -> AsyncIterator[Robotlike]:
 async def lines_of(panel: PanelProcess, uid: str) -> list[str]:
     connection = await asyncpg.connect(panel.database_url)
     try:
-        rows = await connection.fetch("SELECT text FROM log_lines WHERE uid = $1 ORDER BY token, seq", uid)
+        rows = await connection.fetch("SELECT text FROM logs WHERE uid = $1 ORDER BY token, seq", uid)
     finally:
         await connection.close()
     return [row["text"] for row in rows]

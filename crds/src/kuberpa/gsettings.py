@@ -88,13 +88,27 @@ class PanelTuning(Model):
     sessions: Annotated[Sessions, Field(description="How long people stay signed in.")] = Sessions()
 
 
+class LogRetention(Model):
+    """For how many days the log keeps lines, by their level. Whole days are dropped, in UTC."""
+
+    debug_days: Annotated[int, Field(ge=1, le=365, description="Days for which lines of level DEBUG stay.")] = 7
+    info_days: Annotated[int, Field(ge=1, le=365, description="Days for which lines of level INFO stay.")] = 30
+    warning_days: Annotated[int, Field(ge=1, le=365, description="Days for which lines of level WARNING stay.")] = 90
+    error_days: Annotated[
+        int, Field(ge=1, le=365, description="Days for which lines of levels ERROR and CRITICAL stay.")
+    ] = 90
+
+
 class Retention(Model):
-    """How long the panel's database keeps what is past. Without a number it is kept for ever."""
+    """How long the panel's database keeps what is past: for ever without a number, but for lines of the log."""
 
     activity_days: Annotated[
         int | None,
-        Field(ge=1, le=3650, description="Days after their end for which activities stay, with output and results."),
+        Field(ge=1, le=3650, description="Days after their end for which activities stay, with their results."),
     ] = None
+    logs: Annotated[LogRetention, Field(description="For how many days the log keeps lines, by their level.")] = (
+        LogRetention()
+    )
     firing_days: Annotated[
         int | None, Field(ge=1, le=3650, description="Days for which the firings of Schedules stay.")
     ] = None
@@ -107,6 +121,24 @@ class Retention(Model):
             "checked from the seal on.",
         ),
     ] = None
+
+
+class LogTuning(Model):
+    """Settings of the log."""
+
+    mask_patterns: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
+        Field(
+            max_length=50,
+            description="Regular expressions (Python's) of what agents mask in output and results, beside the values "
+            "of the robot's Secrets: the groups of each match, all of it without groups. They hold for activities that "
+            "start from then on; one that is no regular expression masks nothing.",
+        ),
+    ] = (
+        r"(?i)\bbearer\s+([\w.~+/=-]{8,})",
+        r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",
+        r"(?i)\b(?:password|passwd|pwd)\s*[=:]\s*(\S+)",
+    )
 
 
 class StorageLimits(Model):
@@ -125,6 +157,7 @@ class Settings(Model):
     retention: Annotated[Retention, Field(description="How long the panel's database keeps what is past.")] = (
         Retention()
     )
+    logs: Annotated[LogTuning, Field(description="Settings of the log.")] = LogTuning()
     storage: Annotated[StorageLimits, Field(description="What a robot may keep in its storage.")] = StorageLimits()
 
 

@@ -36,7 +36,7 @@ CLUSTER_ROLES: Final = {
 """Names of the chart's ClusterRoles; kuberpa-operator is the operator's own."""
 
 MEANINGS: Final = {
-    Role.VIEWER: "See robots, activities with their output, schedules, and work queues with their items.",
+    Role.VIEWER: "See robots, activities with their output, the log, schedules, and work queues with their items.",
     Role.OPERATOR: "What viewers may, run, stop, kill and delete activities on every robot; start, pause, stop and "
     "restart robots; scale fleets; pause and resume work queues; add, requeue and delete work items; see robots' "
     "screens and processes, and recordings of what failed. The policies kuberpa-control and kuberpa-pause keep the "
@@ -82,6 +82,8 @@ def _table() -> tuple[Grant, ...]:  # length: one line a right
         # the same of one robot's activities, for those who may not see all of a namespace
         _grant(viewer, "robots/activities", read),
         _grant(viewer, "robots/log", "get"),
+        # the log of everything in a namespace, of robots that one may see
+        _grant(viewer, "logs", "list"),
         _grant(viewer, "robots/storage", "get"),
         _grant(viewer, "workqueues/items", "get list"),
         _grant(operator, "robots", "patch"),

@@ -218,6 +218,8 @@ class Settings(Model):
     """Whether people may open consoles in processes of the robot, and attach debuggers."""
     leaving: bool = False
     """Whether the Robot is being deleted: once nothing runs, what it has on a host is to be removed."""
+    mask_patterns: tuple[str, ...] = ()
+    """Regular expressions of what is taken out of the output of runs that start from now on."""
     generation: int = 0
     """Of the Robot's spec."""
 

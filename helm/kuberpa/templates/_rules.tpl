@@ -87,6 +87,9 @@
 - apiGroups: [kuberpa.dev]  # asked for by the admission policies: it runs, stops and pauses for its own users
   resources: [robots/run, robots/stop, robots/control, robots/session, robots/host, workqueues/items, workqueues/pause]
   verbs: [create]
+- apiGroups: [events.k8s.io]  # of kuberpa's objects and robots' pods, for the log
+  resources: [events]
+  verbs: [list, watch]
 {{- end }}
 
 {{- define "kuberpa.panelClusterRules" -}}

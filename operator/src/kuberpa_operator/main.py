@@ -24,10 +24,12 @@ from kubernetes.config.config_exception import ConfigException
 
 from kuberpa.client import ApiError, Cluster
 from kuberpa.gsettings import Settings as Tuning
+from kuberpa.processlog import ProcessLog
 from kuberpa_operator import handlers, logs
 from kuberpa_operator.adapters.candidacy import Candidacy, Won
 from kuberpa_operator.adapters.clock import BootClock, SystemClock
 from kuberpa_operator.adapters.cluster import FencedCluster
+from kuberpa_operator.adapters.deliverer import deliver
 from kuberpa_operator.adapters.elector import Elector
 from kuberpa_operator.adapters.events import Recorder
 from kuberpa_operator.adapters.metrics import Metrics
@@ -113,6 +115,7 @@ class Operator:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop.set)
         shutdown = asyncio.create_task(self._shut_down())
+        delivery = asyncio.create_task(self._deliver(), name="log")
         await self._first_of(self.relister.wait_for_kinds())
         code = 0
         if not self.stop.is_set():
@@ -130,9 +133,17 @@ class Operator:
             code = await self._watch()
         self.stop.set()
         await shutdown
+        delivery.cancel()
         await runner.cleanup()
         await self.cluster.close()
         return code
+
+    async def _deliver(self) -> None:
+        """Bring what is logged to the panel, when there is a token for it."""
+        if self.settings.panel_token_file is not None:
+            own = ProcessLog()
+            logging.getLogger().addHandler(own)
+            await deliver(own, self.settings.panel_url, self.settings.panel_token_file, self.settings.replica)
 
     async def _first_of(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something unless told to stop first."""

@@ -2,6 +2,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 VARIABLES: Final = {
@@ -9,6 +10,7 @@ VARIABLES: Final = {
     "KUBERPA_NAMESPACE": "kuberpa's own namespace, where the Leases are (default kuberpa-system)",
     "KUBERPA_WATCH_NAMESPACES": "comma-separated namespaces to serve; empty: all",
     "KUBERPA_PANEL_URL": "base URL of the panel as agents reach it, put into robot pods",
+    "KUBERPA_PANEL_TOKEN_FILE": "token for the audience kuberpa, with which the panel takes what is logged",
     "KUBERPA_LOST_AFTER_SECONDS": "how long an agent may be away before its items are Lost (default 60)",
     "KUBERPA_LISTEN": "host:port of /healthz, /readyz and /metrics (default 0.0.0.0:8081)",
     "KUBERPA_REPLICA": "unique name of this replica (default the host name)",
@@ -26,6 +28,7 @@ class Settings:
     """The operator's settings, all by environment."""
 
     panel_url: str
+    panel_token_file: Path | None = None
     namespace: str = "kuberpa-system"
     watch_namespaces: tuple[str, ...] = ()
     lost_after_seconds: float = 60.0
@@ -46,6 +49,7 @@ class Settings:
         watched = environment.get("KUBERPA_WATCH_NAMESPACES", "").split(",")
         return cls(
             panel_url=_panel_url(environment.get("KUBERPA_PANEL_URL", "")),
+            panel_token_file=Path(file) if (file := environment.get("KUBERPA_PANEL_TOKEN_FILE")) else None,
             namespace=environment.get("KUBERPA_NAMESPACE") or "kuberpa-system",
             watch_namespaces=tuple(sorted({name.strip() for name in watched if name.strip()})),
             lost_after_seconds=_seconds(environment.get("KUBERPA_LOST_AFTER_SECONDS") or "60"),

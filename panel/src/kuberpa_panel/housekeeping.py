@@ -23,7 +23,6 @@ BREATH_SECONDS: Final = 0.05
 _OF_ACTIVITIES: Final = (
     "WITH old AS (DELETE FROM activities WHERE uid IN (SELECT uid FROM activities "
     "WHERE finished_at < statement_timestamp() - $1::interval ORDER BY finished_at LIMIT $2) RETURNING uid), "
-    "lines AS (DELETE FROM log_lines USING old WHERE log_lines.uid = old.uid), "
     "recorded AS (DELETE FROM recordings USING old WHERE recordings.uid = old.uid), "
     "pictures AS (DELETE FROM recordings USING old WHERE recordings.uid = old.uid), "
     "notes AS (DELETE FROM activity_progress USING old WHERE activity_progress.uid = old.uid), "

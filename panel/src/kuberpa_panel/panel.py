@@ -20,12 +20,17 @@ from kuberpa_panel.agents.reports import Reports
 from kuberpa_panel.agents.robot_calls import RobotCalls
 from kuberpa_panel.archive import ArchiveLoop
 from kuberpa_panel.database import reads
+from kuberpa_panel.database.log_days import LogDays
+from kuberpa_panel.database.log_reading import LogReader
 from kuberpa_panel.database.notifications import Notifications
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.firings import FiringHistory
 from kuberpa_panel.gsettings.service import GSettingsService
 from kuberpa_panel.handover import HandOver
 from kuberpa_panel.housekeeping import Housekeeping
+from kuberpa_panel.logsources.audit import AuditLines
+from kuberpa_panel.logsources.events import EventLines
+from kuberpa_panel.logsources.process import keep_own
 from kuberpa_panel.queues.keeper import Keeper
 from kuberpa_panel.queues.projection import Projection
 from kuberpa_panel.queues.service import QueueService
@@ -37,6 +42,8 @@ from kuberpa_panel.replica import ReplicaLease
 from kuberpa_panel.services import Services, build
 from kuberpa_panel.services.access import Access
 from kuberpa_panel.services.audit import Audit
+from kuberpa_panel.services.logs import Logs
+from kuberpa_panel.services.output import Output
 from kuberpa_panel.settings import Settings
 from kuberpa_panel.tuning import Tuning
 from kuberpa_panel.watch import WatchCache
@@ -48,6 +55,10 @@ RESTART_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 5.0
 QUEUE_TUNING: Final = {"jit": "off", "enable_seqscan": "off", "enable_bitmapscan": "off"}
 """Every statement about queue items has its index; plans made while a table was empty must not scan a full one."""
+
+
+LOG_TUNING: Final = {"jit": "off", "enable_seqscan": "off", "plan_cache_mode": "force_custom_plan"}
+"""Plans of the log are made for the days that a statement names: a plan for any days would lock all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,7 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
         database = Database(settings.database_url)
         notifications = Notifications(database)
         access = Access(cluster, cache.rights)
+        log_rows = Database(settings.database_url, tuning=LOG_TUNING)
         queue_rows = Database(settings.database_url, tuning=QUEUE_TUNING)
         queues = QueueService(access, cache, queue_rows, Vault(settings.queue_keys_dir))
         audit = Audit(database)
@@ -93,11 +105,14 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
         reports = Reports(cluster, cache)
         robot_calls, recordings = RobotCalls(gsettings, cache), Recordings(database)
         holder = partial(reads.holder, database)
-        plane = Plane(cache, reports, lease.name, settings.lost_after_seconds, holder, queues, robot_calls, recordings)
+        masks = lambda: gsettings.settings().logs.mask_patterns  # noqa: E731  read at each use
+        plane = Plane(
+            cache, reports, lease.name, settings.lost_after_seconds, holder, queues, robot_calls, recordings, masks
+        )
         enrolments = Enrolments(database, cluster, session_key)
         endpoint = AgentEndpoint(cluster, Identifier(cluster, cache, enrolments.identify), hub, ingest, plane)
         database.on_change(lambda: _archive_changed(database, lease))
-        loops = {
+        loops: dict[str, Callable[[], Awaitable[None]]] = {
             "watch": cache.run,
             "database": database.run,
             "notifications": notifications.run,
@@ -111,6 +126,11 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
             "retention": Housekeeping(database, audit, gsettings.settings, partial(_exists, cache)).run,
             "audit": audit.run,
             "witness": Witness(database, cache).run,
+            "log rows": log_rows.run,
+            "own log": partial(keep_own, ingest, settings.namespace, settings.replica),
+            "audit lines": AuditLines(database).run,
+            "event lines": EventLines(cluster, cache, database, ingest, settings.watch_namespaces).run,
+            "log days": LogDays(database, gsettings.settings).run,
             "queue rows": queue_rows.run,
             "queue bell": queues.bell.run,
             "queue rules": queues.run,
@@ -118,7 +138,9 @@ async def running(settings: Settings, session_key: bytes) -> AsyncIterator[Panel
         }
         peers = Peers(cluster, PeerSettings(settings.namespace, settings.session_key(), settings.tls_cert_file))
         broker = Broker(cache, hub, peers, lease.name)
-        services = build(access, cluster, cache, database, notifications, queues, audit, gsettings, broker, recordings)
+        logs = Logs(LogReader(log_rows), notifications, ingest.source())
+        output = Output(log_rows, notifications)
+        services = build(access, cluster, cache, database, output, logs, queues, audit, gsettings, broker, recordings)
         replicas = PeerEndpoint(broker, peers.tickets, lease.name)
         tasks = [asyncio.create_task(_keep(name, loop), name=name) for name, loop in loops.items()]
         try:

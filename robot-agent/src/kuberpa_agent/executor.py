@@ -352,6 +352,7 @@ class Executor:
             # on a host the session is there, and so are its programs
             screen={} if self._platform.is_remote else self._session.environment,
             interactive=self._platform.is_remote and self._session.takes(job, target.definition),
+            mask_patterns=self._settings.mask_patterns,
         )
         try:
             await asyncio.to_thread(journal.write, directory, document)

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -52,6 +52,7 @@ def document(  # noqa: PLR0913  what a job is made of
     debuggable: bool = False,
     screen: Mapping[str, str] = MappingProxyType({}),
     interactive: bool = False,
+    mask_patterns: Sequence[str] = (),
 ) -> dict[str, Any]:
     """job.json: all that a shim and a payload need to know.
 
@@ -76,6 +77,7 @@ def document(  # noqa: PLR0913  what a job is made of
         "debuggable": debuggable,
         "outputLimitBytes": places.output_limit_bytes,
         "resultLimitBytes": MAX_RESULT_BYTES,
+        "maskPatterns": list(mask_patterns),
         "env": {**_environment(name, job, places, programs), **screen},
         # By it the run's processes prove to the agent that they are the run's, see sdk.link; void when the run ends.
         "channel": {"folder": str(places.state_dir), "secret": secrets.token_hex(32)},

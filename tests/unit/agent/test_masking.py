@@ -9,6 +9,8 @@ import pytest
 from tests.support.agent_runs import Bench
 from tests.support.descendants import descendants
 
+from kuberpa import wire
+from kuberpa.gsettings import LogTuning
 from kuberpa_agent.worker.masking import Masking
 
 PASSWORD = "c0rrect horse/β"
@@ -114,3 +116,30 @@ def test_a_value_within_a_longer_one_leaves_nothing_of_it(tmp_path: Path) -> Non
 def test_without_credentials_nothing_is_masked(tmp_path: Path) -> None:
     assert Masking(None).text("anything") == "anything"
     assert Masking(tmp_path / "missing").tree(["anything"]) == ["anything"]
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Authorization: Bearer abcdef123456", "Authorization: Bearer ***"),
+        ("got eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl back", "got *** back"),
+        ("login password=hunter2 Password: s3cret!", "login password=*** Password: ***"),
+        ("the password is not here", "the password is not here"),
+        ("a bearer of news", "a bearer of news"),
+        ("total: 17", "total: 17"),
+    ],
+)
+def test_what_looks_like_a_credential_is_masked_by_the_patterns_of_the_settings(text: str, masked: str) -> None:
+    assert Masking(None, LogTuning().mask_patterns).text(text) == masked
+
+
+def test_groups_of_a_pattern_are_masked_and_all_of_it_without_groups() -> None:
+    masking = Masking(None, (r"card (\d+) of (\w+)", r"\bpin\d", "no [pattern", ""))
+    assert masking.text("card 4111 of anna, pin7") == "card *** of ***, ***"
+    assert masking.tree({"a": ["pin7", 3]}) == {"a": ["***", 3]}
+
+
+async def test_a_run_masks_what_the_settings_of_its_start_say(bench: Bench) -> None:
+    await bench.executor.configure(wire.Settings(mask_patterns=(r"card (\d+)",)))
+    record = await printed(bench, "echo card 4111; echo card 4222 >&2")
+    assert (record.text("stdout"), record.text("stderr")) == ("card ***\n", "card ***\n")

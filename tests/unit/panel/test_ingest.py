@@ -8,8 +8,9 @@ import pytest
 
 from kuberpa_panel.agents import ingest as module
 from kuberpa_panel.agents.ingest import SHARE_LINES, SOURCE_BYTES, Ingest, StoreError
+from kuberpa_panel.database.log_rows import Lines, StoredLine
 from kuberpa_panel.database.pool import ArchiveUnavailableError
-from kuberpa_panel.database.store import Entry, Lines, ProgressMade, StoredLine
+from kuberpa_panel.database.store import Entry, ProgressMade
 
 AT = datetime(2026, 1, 31, tzinfo=UTC)
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from kuberpa.processlog import AUDIENCE
 from kuberpa_cli.embedded import binaries, install, kubeconfig, pki, ports, tokens, uids
 from kuberpa_cli.embedded.guardian import Guardian, tests_for
 from kuberpa_cli.embedded.kubectl import Tool
@@ -80,6 +81,12 @@ def accounts(site: Site) -> tuple[tokens.Account, ...]:
     )
 
 
+def all_tokens(site: Site) -> tuple[tokens.Account, ...]:
+    """Those accounts' tokens for the API server, and the operator's for the panel."""
+    file = programs.panel_token(site)
+    return *accounts(site), tokens.Account(install.NAMESPACE, programs.OPERATOR_ACCOUNT, file, AUDIENCE)
+
+
 def units(site: Site, options: Options) -> list[Unit]:
     """The cluster's parts and steps; the supervisor orders them by their needs."""
     return [unit for layer, make in UNITS.items() if layer in options.layers for unit in make(site, options)]
@@ -107,7 +114,7 @@ def _charts(site: Site, _: Options) -> list[Unit]:
         await install.apply_charts(helm, _kubectl(site), install.Charts.find(), install.EMBEDDED_VALUES)
 
     async def issue() -> None:
-        await asyncio.gather(*(tokens.issue(_kubectl(site), account) for account in accounts(site)))
+        await asyncio.gather(*(tokens.issue(_kubectl(site), account) for account in all_tokens(site)))
 
     return [Step("charts", ("nodes",), apply), Step("tokens", ("charts",), issue)]
 
@@ -173,7 +180,7 @@ class EmbeddedCluster:
         self._background.append(asyncio.create_task(self._watch_guardian()))
         await self.supervisor.start()
         if Layer.CHARTS in self._options.layers:
-            fresh = tokens.keep_fresh(_kubectl(self.site), accounts(self.site), self._say)
+            fresh = tokens.keep_fresh(_kubectl(self.site), all_tokens(self.site), self._say)
             self._background.append(asyncio.create_task(fresh))
 
     async def stop(self) -> None:

@@ -20,13 +20,15 @@ class Account:
     namespace: str
     name: str
     file: Path
+    audience: str = ""
+    """Whom the token is for; the API server without one."""
 
 
 async def issue(kubectl: Tool, account: Account, life_seconds: int = LIFE_SECONDS) -> None:
     """Ask for a token by TokenRequest and put it into the account's file."""
-    token = await kubectl(
-        "create", "token", account.name, f"--namespace={account.namespace}", f"--duration={life_seconds}s"
-    )
+    audience = (f"--audience={account.audience}",) if account.audience else ()
+    place, life = f"--namespace={account.namespace}", f"--duration={life_seconds}s"
+    token = await kubectl("create", "token", account.name, place, life, *audience)
     files.write(account.file, token.strip())
 
 

@@ -19,6 +19,7 @@ from kuberpa_cli.work.connection import connect, default_namespace
 from kuberpa_cli.work.edge import finish
 from kuberpa_cli.work.exits import ExitCode
 from kuberpa_cli.work.jobs import end_all, read_log, start
+from kuberpa_cli.work.log_search import LogFormat, LogSearch, search_log
 from kuberpa_cli.work.screen import Format, Screen
 
 GROUP: Final = "Work"
@@ -40,7 +41,8 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait until they have ended, 
 def register(app: typer.Typer) -> None:
     """Add the work commands to the application."""
     for command in (run, logs, stop, kill):
-        app.command(rich_help_panel=GROUP, epilog=EXIT_CODES, no_args_is_help=True)(command)
+        # `kuberpa logs` alone is a search for everything
+        app.command(rich_help_panel=GROUP, epilog=EXIT_CODES, no_args_is_help=command is not logs)(command)
 
 
 def run(  # noqa: PLR0913, PLR0917  length: one parameter an option
@@ -114,21 +116,55 @@ def run(  # noqa: PLR0913, PLR0917  length: one parameter an option
     finish(work())
 
 
-def logs(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Activity, as `run` and kubectl name it.")],
+def logs(  # noqa: PLR0913, PLR0917  length: one parameter an option
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Activity, as `run` and kubectl name it.", show_default=False)
+    ] = None,
     namespace: Namespace = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the activity has ended.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on: until the activity has ended, or without end in a search.")
+    ] = False,
     timestamps: Annotated[bool, typer.Option("--timestamps", help="Begin each line with its time.")] = False,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            "--search", "-s", metavar="TEXT", help='Words, "phrases", begin*, -without, robot:NAME, level:error.'
+        ),
+    ] = None,
+    robot: Annotated[str | None, typer.Option("--robot", "-r", help="Of this robot.", show_default=False)] = None,
+    level: Annotated[
+        str | None, typer.Option("--level", help="DEBUG, INFO, WARNING, ERROR: this one or above.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--source", help="activity, program, agent, operator, panel, audit or event.", show_default=False),
+    ] = None,
+    since: Annotated[str | None, typer.Option("--since", help="How long ago, as 15m or 24h, or an instant.")] = None,
+    everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Wherever you may list logs.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="The newest lines, so many.")] = 200,
+    output: Annotated[
+        LogFormat, typer.Option("--output", "-o", help="How found lines are printed.", case_sensitive=False)
+    ] = LogFormat.TEXT,
 ) -> None:
-    """Print the output of an activity, also of one that has left the cluster.
+    """Print the output of an activity, or search the log of everything.
 
-    What the program wrote to stdout goes to stdout; its stderr, log records and the agent's own remarks go to stderr.
+    With NAME alone: what the program wrote to stdout goes to stdout; its stderr, log records and the agent's remarks go
+    to stderr. With any of the options of a search, or without NAME: lines of all that the search finds.
 
     kuberpa logs -f os-command-x7k2p
+
+    kuberpa logs --search '"total differs"' --since 24h --level warning -o jsonl
     """
+    fields = {"text": search, "robot": robot, "level": level and level.upper(), "source": source, "since": since}
+    query = {key: value for key, value in fields.items() if value}
 
     async def work() -> int:
-        return await read_log(_namespace(namespace), activity_name(name), Screen(timestamps=timestamps), follow=follow)
+        if name and not query and not everywhere and output is LogFormat.TEXT:
+            screen = Screen(timestamps=timestamps)
+            return await read_log(_namespace(namespace), activity_name(name), screen, follow=follow)
+        place = {} if everywhere else {"namespace": _namespace(namespace)}
+        named = {"activity": activity_name(name)} if name else {}
+        return await search_log(LogSearch(query | place | named, limit, follow, output))
 
     finish(work())
 

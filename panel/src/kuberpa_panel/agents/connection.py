@@ -35,7 +35,7 @@ from kuberpa_panel.agents.ingest import Source
 from kuberpa_panel.agents.limits import TokenBucket
 from kuberpa_panel.agents.messages import settings_of, start_of
 from kuberpa_panel.agents.plane import Plane
-from kuberpa_panel.agents.records import clean, opened
+from kuberpa_panel.agents.records import clean, opened, origin_of
 from kuberpa_panel.agents.reports import Reporter
 from kuberpa_panel.agents.status import AgentStatusWriter, session_seen
 from kuberpa_panel.agents.streams import AgentStreams
@@ -43,7 +43,8 @@ from kuberpa_panel.agents.writer import BrokenConnectionError, Writer
 from kuberpa_panel.core import dispatch
 from kuberpa_panel.core.dispatch import Baseline, Held, Hold, Key
 from kuberpa_panel.core.reports import belongs
-from kuberpa_panel.database.store import DefinitionsKnown, Lines, Opened, ProgressMade, StoredLine
+from kuberpa_panel.database.log_rows import Lines, StoredLine
+from kuberpa_panel.database.store import DefinitionsKnown, Opened, ProgressMade
 
 log = logging.getLogger(__name__)
 
@@ -277,7 +278,9 @@ class Connection:
             for x in message.lines
         )
         size = sum(len(line.text) for line in lines) + 128 * len(lines)
-        stored = await self._source.put(Lines(message.uid, message.token, lines), size)
+        item = self._plane.cache.items.uid(message.uid)
+        entry = Lines(message.uid, message.token, lines, origin_of(item, self.identity))
+        stored = await self._source.put(entry, size)
         ack = wire.Ack(uid=message.uid, token=message.token, seq=lines[-1].seq)
         stored.add_done_callback(lambda done: None if done.cancelled() or done.exception() else self.offer(ack))
 
@@ -339,7 +342,7 @@ class Connection:
                 self.close(wire.CLOSE_FORBIDDEN, "the enrolment was revoked or replaced")
         elif pod is not None and pod.uid != self.identity.pod_uid:
             self.close(wire.CLOSE_FORBIDDEN, "the robot has another pod now")
-        settings = settings_of(robot, self._plane.lost_after_seconds)
+        settings = settings_of(robot, self._plane.lost_after_seconds, self._plane.mask_patterns())
         if settings != self._settings:
             first, self._settings = self._settings is None, settings
             if not first:
@@ -347,7 +350,7 @@ class Connection:
 
     def welcome(self, robot: Robot) -> None:
         """Answer the hello."""
-        self._settings = settings_of(robot, self._plane.lost_after_seconds)
+        self._settings = settings_of(robot, self._plane.lost_after_seconds, self._plane.mask_patterns())
         mine = self.identity
         self.offer(
             wire.Welcome(

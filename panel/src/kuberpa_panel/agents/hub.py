@@ -84,6 +84,9 @@ class Hub:
         for change in batch:
             if change.kind == "Robot":
                 self._tell(change.namespace, change.name)
+            elif change.kind == "GSettings":
+                for connection in self:
+                    connection.changed()
             elif change.kind == "ActivityItem":
                 item = self._cache.items.uid(change.uid)
                 if item is None:

@@ -15,8 +15,9 @@ from typing import Final
 import asyncpg
 
 from kuberpa_panel import metrics
+from kuberpa_panel.database.log_rows import Lines
 from kuberpa_panel.database.pool import ArchiveUnavailableError, Database, describe
-from kuberpa_panel.database.store import Entry, Lines, ProgressMade, store
+from kuberpa_panel.database.store import Entry, ProgressMade, store
 
 log = logging.getLogger(__name__)
 

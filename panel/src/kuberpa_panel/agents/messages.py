@@ -6,7 +6,7 @@ from kuberpa.robot import Robot, RobotState
 from kuberpa.robot_lifecycle import is_leaving, told
 
 
-def settings_of(robot: Robot, lost_after_seconds: float) -> wire.Settings:
+def settings_of(robot: Robot, lost_after_seconds: float, mask_patterns: tuple[str, ...] = ()) -> wire.Settings:
     """What the robot's spec wants of its agent."""
     state = told(robot)
     return wire.Settings(
@@ -16,6 +16,7 @@ def settings_of(robot: Robot, lost_after_seconds: float) -> wire.Settings:
         package_index=robot.spec.package_index,
         lost_after_seconds=lost_after_seconds,
         state=state,
+        mask_patterns=mask_patterns,
         session=robot.spec.session,
         debug=robot.spec.debug.enabled,
         leaving=is_leaving(robot),

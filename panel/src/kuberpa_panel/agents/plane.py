@@ -24,3 +24,5 @@ class Plane:
     queues: Queues
     robot_calls: RobotCalls
     recordings: "Recordings"
+    mask_patterns: Callable[[], tuple[str, ...]] = tuple
+    """What agents mask, as settings have it now."""

@@ -11,6 +11,8 @@ from kuberpa.lifecycle import Report
 from kuberpa.model import Model
 from kuberpa.names import LABEL_SCHEDULE
 from kuberpa_panel.agents.identity import Identity
+from kuberpa_panel.agents.messages import is_owned_by_robot
+from kuberpa_panel.database.log_rows import LogSource, Origin
 from kuberpa_panel.database.records import RUNNING, Attempt, PastActivity
 from kuberpa_panel.services.activities import requested_by
 
@@ -42,6 +44,19 @@ def cleaned(model: M) -> M:
         return cleaned(value) if isinstance(value, Model) else value
 
     return model.model_copy(update={name: mend(getattr(model, name)) for name in type(model).model_fields})
+
+
+def origin_of(item: ActivityItem | None, by: Identity) -> Origin:
+    """Where an attempt's lines come from. Of an item that is gone only the robot is known here."""
+    if item is None:
+        return Origin(by.namespace, by.robot)
+    return Origin(
+        by.namespace,
+        by.robot,
+        LogSource.PROGRAM if is_owned_by_robot(item) else LogSource.ACTIVITY,
+        item.metadata.name,
+        item.spec.definition,
+    )
 
 
 def opened(item: ActivityItem) -> Attempt:

@@ -5,6 +5,7 @@ from kuberpa_panel.api.enrolment_routes import router as enrolment_routes
 from kuberpa_panel.api.fleets import router as fleet_routes
 from kuberpa_panel.api.grants import router as access_routes
 from kuberpa_panel.api.gsettings import router as gsettings_routes
+from kuberpa_panel.api.logs import router as log_routes
 from kuberpa_panel.api.queues import direct as queue_calls
 from kuberpa_panel.api.queues import router as queues
 from kuberpa_panel.api.recordings import router as recording_routes
@@ -20,6 +21,7 @@ __all__ = [
     "enrolment_routes",
     "fleet_routes",
     "gsettings_routes",
+    "log_routes",
     "queue_calls",
     "queues",
     "recording_routes",

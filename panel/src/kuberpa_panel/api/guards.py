@@ -2,18 +2,21 @@
 
 Allowed("get", "robots")          on the object that the path names
 Visible("list", "robots")         a Scope to filter rows with; refused when it is empty
+LogsVisible()                     a LogScope to search the log with; refused when it is empty
 MayStop()                         patch activityitems and create robots/stop on the item's robot
 MaySchedule()                     patch schedules and create robots/run on what the schedule runs on
 MayControl()                      patch robots and create robots/stop on the robot that the path names
 MayPause()                        patch workqueues and create workqueues/pause on the queue that the path names
 Public("why")                     needs no rights, and says why
+Operator()                        the operator's own account
 SignedIn("why")                   needs no more than a viewer
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Depends
 from starlette.requests import Request
@@ -24,10 +27,14 @@ from kuberpa.schedule import Schedule
 from kuberpa_panel.api import archive
 from kuberpa_panel.api.access import ON_ROBOT, Scope, allows, require, robot_of, scope_of
 from kuberpa_panel.api.context import Context, context_of
-from kuberpa_panel.api.problems import ForbiddenProblem, NotFoundProblem, Right, forbidden
+from kuberpa_panel.api.problems import ForbiddenProblem, NotFoundProblem, Right, SignInRequiredProblem, forbidden
 from kuberpa_panel.api.viewer import CurrentViewer, Viewer
+from kuberpa_panel.database.log_query import LogScope
 from kuberpa_panel.language import _
 from kuberpa_panel.services.schedules import definitions_of, robots_of
+
+OPERATOR: Final = "kuberpa-operator"
+"""The operator's ServiceAccount."""
 
 
 class Guard(ABC):
@@ -55,6 +62,21 @@ class SignedIn(Guard):
     async def __call__(self, viewer: CurrentViewer) -> Viewer:
         """The viewer."""
         return viewer
+
+
+@dataclass(frozen=True, slots=True)
+class Operator(Guard):
+    """The operator, by a token of its ServiceAccount that is for the panel alone: as agents prove who they are."""
+
+    async def __call__(self, request: Request) -> None:
+        """Raises SignInRequiredProblem, ForbiddenProblem."""
+        services = context_of(request).services
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        user = await services.access.review_process(token.strip()) if scheme.lower() == "bearer" else None
+        if user is None:
+            raise SignInRequiredProblem("This is for the operator, which shows a token for the audience kuberpa.")
+        if user.name != f"system:serviceaccount:{services.gsettings.namespace}:{OPERATOR}":
+            raise ForbiddenProblem(f"This is for the operator's account alone, not for {user.name}.")
 
 
 class ViewerGuard(Guard):
@@ -112,6 +134,43 @@ class Visible(ViewerGuard):
         if not scope:
             raise forbidden(Right(self.verb, self.resource))
         return scope
+
+
+@dataclass(frozen=True, slots=True)
+class LogsVisible(ViewerGuard):
+    """What the viewer may see of the log. The path's or the query's `namespace` narrows it."""
+
+    async def check(self, context: Context, viewer: Viewer, request: Request) -> LogScope:
+        """The scope to search in. Raises ForbiddenProblem when it is empty."""
+        namespace = request.query_params.get("namespace", "") or request.path_params.get("namespace", "")
+        spaces = {namespace} if namespace else known_namespaces(context) | {context.services.gsettings.namespace}
+        scope = await log_scope(context, viewer, spaces)
+        if not scope:
+            raise forbidden(Right("list", "logs", namespace))
+        return scope
+
+
+async def log_scope(context: Context, viewer: Viewer, spaces: set[str]) -> LogScope:
+    """Of namespaces whose log and robots a viewer may list everything, elsewhere what some robots wrote."""
+    access, user = context.services.access, viewer.user
+    asked = (("list", "logs"), ("list", "robots"), ("get", "robots"), ("get", "robots/log"), ("list", "audit"))
+    found = await asyncio.gather(*(scope_of(access, user, verb, resource, spaces) for verb, resource in asked))
+    logs, listed, seen, read, audit = found
+    deeds = None if audit.everywhere else audit.namespaces
+    if logs.everywhere and listed.everywhere:
+        return LogScope(everywhere=True, audit=deeds)
+    whole = frozenset(space for space in spaces if logs.covers(space) and listed.covers(space))
+    places = [(meta.namespace, meta.name) for meta in (each.metadata for each in context.services.cache.robots)]
+    return LogScope(
+        namespaces=whole,
+        robots=frozenset(
+            (space, name)
+            for space, name in places
+            if space in spaces - whole
+            and (read.includes(space, name) or (logs.covers(space) and seen.includes(space, name)))
+        ),
+        audit=deeds,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from kuberpa.wire import Definition
+from kuberpa_panel.database import log_writing
+from kuberpa_panel.database.log_rows import Lines
 from kuberpa_panel.database.records import Attempt, PastActivity
 
 CHANNEL: Final = "kuberpa_output"
@@ -14,27 +16,6 @@ _KEYS_IN_NOTE: Final = 60
 """(uid, token) pairs in one notification: PostgreSQL's limit is 8000 bytes, a pair takes at most 100."""
 
 Key = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredLine:
-    """A line as it is stored: text without NUL, time on the panel's clock."""
-
-    seq: int
-    time: datetime
-    stream: str
-    level: str
-    text: str
-    continues: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """Lines of one attempt."""
-
-    uid: str
-    token: int
-    lines: tuple[StoredLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +82,7 @@ Entry = Lines | Opened | HandedBack | Ended | ItemEnded | ProgressMade | Definit
 async def store(connection: Any, entries: Sequence[Entry]) -> frozenset[int]:
     """Store all entries in one transaction. Returns the indices of those Ended whose lines are missing."""
     async with connection.transaction():
-        await _lines(connection, [e for e in entries if isinstance(e, Lines)])
+        await log_writing.append(connection, [e for e in entries if isinstance(e, Lines)])
         for entry in entries:
             match entry:
                 case Opened():
@@ -123,17 +104,6 @@ async def store(connection: Any, entries: Sequence[Entry]) -> frozenset[int]:
                 missing.add(index)
         await _notify(connection, entries)
     return frozenset(missing)
-
-
-async def _lines(connection: Any, entries: Sequence[Lines]) -> None:
-    rows = [(e.uid, e.token, x.seq, x.time, x.stream, x.level, x.text, x.continues) for e in entries for x in e.lines]
-    if rows:
-        await connection.execute(
-            "INSERT INTO log_lines (uid, token, seq, time, stream, level, text, continues) "
-            "SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::text[], "
-            "$6::text[], $7::text[], $8::boolean[]) ON CONFLICT DO NOTHING",
-            *(list(column) for column in zip(*rows, strict=True)),
-        )
 
 
 async def _opened(connection: Any, attempt: Attempt) -> None:
@@ -181,12 +151,9 @@ async def _ended(connection: Any, entry: Ended) -> bool:
     attempt = entry.attempt
     if not entry.force and attempt.last_seq:
         stored = await connection.fetchval(
-            "SELECT count(*) FROM log_lines WHERE uid = $1 AND token = $2 AND seq <= $3",
-            attempt.uid,
-            attempt.token,
-            attempt.last_seq,
+            "SELECT lines FROM log_streams WHERE uid = $1 AND token = $2", attempt.uid, attempt.token
         )
-        if stored < attempt.last_seq:
+        if (stored or 0) < attempt.last_seq:
             return False
     # another robot's row is never touched: holder must be the same
     await connection.execute(

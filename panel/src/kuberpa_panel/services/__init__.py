@@ -6,6 +6,7 @@
     services.robots      Robots         start, pause, stop, restart robots on behalf of a user
     services.history     History        what ended, attempts, results: from the archive
     services.output      Output         log lines, live tail, progress
+    services.logs        Logs           the log of everything: search, follow, counts
     services.access      Access         who is this token, may that user do this
     services.queues      Queues         items of work queues; asks for rights itself
     services.gsettings   GSettingsService  the tree as a user may see it, settings, storage; changes for a user
@@ -29,7 +30,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kuberpa.client import Cluster
-from kuberpa_panel.database.notifications import Notifications
 from kuberpa_panel.database.pool import Database
 from kuberpa_panel.queues.interface import Queues
 from kuberpa_panel.remote.broker import Broker
@@ -42,6 +42,7 @@ from kuberpa_panel.services.catalog import Catalog
 from kuberpa_panel.services.components import ComponentsService
 from kuberpa_panel.services.history import History
 from kuberpa_panel.services.holds import Holds
+from kuberpa_panel.services.logs import Logs
 from kuberpa_panel.services.output import Output
 from kuberpa_panel.services.robots import Robots
 from kuberpa_panel.services.rolebindings import RoleBindings
@@ -65,6 +66,7 @@ class Services:
     schedules: Schedules
     history: History
     output: Output
+    logs: Logs
     access: Access
     queues: Queues
     holds: Holds
@@ -89,7 +91,8 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
     cluster: Cluster,
     cache: WatchCache,
     database: Database,
-    notifications: Notifications,
+    output: Output,
+    logs: Logs,
     queues: Queues,
     audit: Audit,
     gsettings: "GSettingsService",
@@ -103,7 +106,8 @@ def build(  # noqa: PLR0913, PLR0917  the parts of one replica
         robots=Robots(cluster),
         schedules=Schedules(cluster, cache, database),
         history=History(database),
-        output=Output(database, notifications),
+        output=output,
+        logs=logs,
         access=access,
         queues=queues,
         holds=Holds(cluster),

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from kuberpa.client import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Cluster
 from kuberpa.model import Model
 from kuberpa.names import GROUP, service_account_name
+from kuberpa.processlog import AUDIENCE
 from kuberpa_panel.rbac import RightsIndex
 
 CACHE_SECONDS: Final = 10.0
@@ -53,6 +54,15 @@ class Access:
 
         # the token itself is not kept in memory
         return await self._cached("token:" + hashlib.sha256(token.encode()).hexdigest(), ask)
+
+    async def review_process(self, token: str) -> User | None:
+        """Whose token this is, for the panel's own audience: a process of kuberpa's. Raises ApiError."""
+
+        async def ask() -> User | None:
+            status = await review(self._cluster, token, AUDIENCE)
+            return user_of(status) if status.get("authenticated") else None
+
+        return await self._cached("process:" + hashlib.sha256(token.encode()).hexdigest(), ask)
 
     async def authorize(  # noqa: PLR0913, PLR0917  the attributes of one SubjectAccessReview
         self,

@@ -25,6 +25,7 @@ from kuberpa_panel.web import (
     home,
     items,
     oidc,
+    logs,
     panels,
     queues,
     robots,
@@ -52,6 +53,7 @@ PAGES: Final = (
     sequences,
     queues,
     items,
+    logs,
     adding,
     schedules,
     agenda,
@@ -84,6 +86,7 @@ def mount(app: FastAPI) -> None:
     app.include_router(api.search_routes)
     app.include_router(api.system_routes)
     app.include_router(api.access_routes)
+    app.include_router(api.log_routes)
     panels.mount(app)
     app.mount("/static", Static(), name="static")
     describe_refusals(app)

@@ -29,7 +29,7 @@ from kuberpa_panel.web import assets, plugin_view
 from kuberpa_panel.web.words import look
 
 NOTHING: Final = Markup("&#8211;")
-KINDS: Final = ("robots", "activityitems", "workqueues", "schedules")
+KINDS: Final = ("robots", "activityitems", "workqueues", "schedules", "logs")
 FINE_SECONDS: Final = 60
 THEMES: Final = ("auto", "light", "dark")
 _ZONE: Final = re.compile(r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$")

@@ -12,7 +12,7 @@ from kuberpa.names import API_VERSION
 from kuberpa.robot import Robot
 from kuberpa.robot_orders import RobotAction
 from kuberpa.wire import Definition
-from kuberpa_panel.api import actions, orders, robots
+from kuberpa_panel.api import actions, logs, orders, robots
 from kuberpa_panel.api.access import Scope, allows, scope_of
 from kuberpa_panel.api.activities import ActivityQuery
 from kuberpa_panel.api.browse import list_activities
@@ -34,10 +34,21 @@ GET: Final = Allowed("get", "robots")
 WALL: Final = 60
 """Screens on one page."""
 Tab = Literal[
-    "activities", "screen", "terminal", "console", "files", "processes", "definitions", "packages", "audit", "yaml"
+    "activities",
+    "log",
+    "screen",
+    "terminal",
+    "console",
+    "files",
+    "processes",
+    "definitions",
+    "packages",
+    "audit",
+    "yaml",
 ]
 HOST_ACTIONS: Final = ("session.lock", "session.logoff", "host.restart")
 REMOTE: Final = {
+    "log": ("get", "robots/log"),
     "screen": ("get", "robots/session"),
     "control": ("create", "robots/control"),
     "terminal": ("create", "robots/terminal"),
@@ -161,8 +172,13 @@ async def show_robot(
 
 
 @router.get("/robots/{namespace}/{name}/stream")
-async def stream_robot(
-    request: Request, namespace: str, name: str, viewer: Annotated[Viewer, guarded(GET)], tab: Tab = "activities"
+async def stream_robot(  # noqa: PLR0913, PLR0917  the parts of one request
+    request: Request,
+    namespace: str,
+    name: str,
+    viewer: Annotated[Viewer, guarded(GET)],
+    tab: Tab = "activities",
+    after: Annotated[int | None, Query(ge=0, le=2**62)] = None,
 ) -> Response:
     """What changes on that page."""
 
@@ -181,7 +197,13 @@ async def stream_robot(
         return parts
 
     kinds = frozenset({"Robot", "ActivityItem"})
-    return open_stream(request, parts_source(show, kinds), ping_source(lambda c: GET.check(c, viewer, request)))
+    sources = [parts_source(show, kinds), ping_source(lambda c: GET.check(c, viewer, request))]
+    if tab == "log":
+        query = logs.LogsTailQuery(namespace=namespace, robot=name, after=after)
+        scope = await logs.VISIBLE.check(context_of(request), viewer, request)
+        follow, check = logs.tail(request, viewer, query, query.filter(scope))
+        sources += [follow, ping_source(check)]
+    return open_stream(request, *sources)
 
 
 @router.post("/robots/{namespace}/{name}/host/{definition}")
@@ -235,6 +257,8 @@ async def _detail(request: Request, viewer: Viewer, robot: Robot, tab: Tab) -> d
     if tab in values["may"] and not values["may"][tab]:
         raise forbidden(Right(*REMOTE[tab], meta.namespace, meta.name))
     values["debug"] = robot.spec.debug.enabled
+    if tab == "log":
+        values["head"] = await context.services.logs.head()
     if tab == "audit":
         values["entries"] = await context.services.audit.of_object("Robot", meta.namespace, meta.name)
     if tab == "activities":

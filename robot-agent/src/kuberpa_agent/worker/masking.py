@@ -1,9 +1,12 @@
-"""Takes the robot's credentials out of what is recorded of a run.
+"""Takes the robot's credentials, and what looks like any, out of what is recorded of a run.
 
-Only whole values are known: what a program prints in pieces, or in another form than percent-encoded, is not.
+Of credentials only whole values are known: what a program prints in pieces, or in another form than percent-encoded,
+is not. Patterns are the orchestrator's: of a match its groups are masked, all of it when it has none.
 """
 
+import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -23,8 +26,9 @@ _MAX_VALUE_BYTES: Final = 1024 * 1024
 class Masking:
     """Knows the values in a folder of credentials: those of now, and those of earlier in this run."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, patterns: Sequence[str] = ()) -> None:
         self._folder = folder
+        self._patterns = [pattern for text in patterns if (pattern := _compiled(text)) is not None]
         self._known: set[str] = set()
         self._values: tuple[str, ...] = ()
         self._look_at = float("-inf")
@@ -35,12 +39,14 @@ class Masking:
         for value in self._values:
             if value in text:
                 text = text.replace(value, MASK)
+        for pattern in self._patterns:
+            text = pattern.sub(_masked, text)
         return text
 
     def tree(self, value: Any) -> Any:
         """JSON without them; keys of objects stay."""
         self._refresh()
-        return self._tree(value) if self._values else value
+        return self._tree(value) if self._values or self._patterns else value
 
     def _tree(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -61,6 +67,24 @@ class Masking:
             self._known |= found
             # the longest first, for one may be part of another
             self._values = tuple(sorted(self._known, key=len, reverse=True))
+
+
+def _compiled(text: str) -> re.Pattern[str] | None:
+    """The pattern; None for one that is none, which must not keep a run from its output."""
+    try:
+        return re.compile(text)
+    except re.error:
+        return None
+
+
+def _masked(match: re.Match[str]) -> str:
+    if not match.re.groups:
+        return MASK if match[0] else ""
+    whole, begin = match[0], match.start()
+    spans = sorted({match.span(group) for group in range(1, match.re.groups + 1) if match[group]}, reverse=True)
+    for start, end in spans:
+        whole = whole[: start - begin] + MASK + whole[end - begin :]
+    return whole
 
 
 def _values(root: Path) -> list[str]:

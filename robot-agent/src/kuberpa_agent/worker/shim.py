@@ -58,7 +58,7 @@ class Shim:
         self._waker = Waker(str(job["run"]))
         self._output = OutputFile(directory / rundir.OUTPUT, job["outputLimitBytes"])
         secrets_dir = job["env"].get(SECRETS_DIR_VARIABLE)
-        self._masking = Masking(Path(secrets_dir) if secrets_dir else None)
+        self._masking = Masking(Path(secrets_dir) if secrets_dir else None, job.get("maskPatterns", ()))
         self._messages = Messages(self._output, directory / rundir.PROGRESS, job["resultLimitBytes"], self._masking)
         self._splitters: dict[str, LineSplitter] = {}
         self._tails = {"stdout": Tail(_TAIL_CHARS), "stderr": Tail(_TAIL_CHARS)}

@@ -26,11 +26,17 @@ def operator(site: Site, number: int) -> Part:
     env = {
         **_common(site, OPERATOR_ACCOUNT, name),
         "KUBERPA_PANEL_URL": site.panel_url,
+        "KUBERPA_PANEL_TOKEN_FILE": str(panel_token(site)),
         "KUBERPA_LISTEN": f"{LOOPBACK}:{site.ports[name]}",
     }
     # /healthz, not /readyz: a standby waits for its turn and is well.
     healthy = http(f"{site.url(name, 'http')}/healthz")
     return Part(name, (script("kuberpa-operator"),), site.paths.state, ("tokens",), env, probe=healthy)
+
+
+def panel_token(site: Site) -> Path:
+    """The operator's token for the panel."""
+    return site.paths.tokens / f"{OPERATOR_ACCOUNT}.panel"
 
 
 def panel(site: Site) -> Part:
