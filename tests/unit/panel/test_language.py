@@ -10,7 +10,7 @@ from kuberpa.activity import ActivityPhase
 from kuberpa.robot import RobotPhase
 from kuberpa_panel.language import LANGUAGES, choice, dates, ngettext, speaking
 from kuberpa_panel.language.catalogues import DOMAINS, read
-from kuberpa_panel.language.extract import forms_of
+from kuberpa_panel.language.extract import forms_of, template, untranslated
 from kuberpa_panel.language.kernel import name_of
 from kuberpa_panel.web.assets import assets
 from kuberpa_panel.web.render import ENVIRONMENT, reason
@@ -131,3 +131,14 @@ def test_who_asks_for_none_of_ours_gets_the_language_of_the_settings() -> None:
     assert choice.chosen(connection, "ru") == "ru"
     connection = HTTPConnection({"type": "http", "headers": [(b"accept-language", b"en")]})
     assert choice.chosen(connection, "ru") == "en"
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("language", LANGUAGES.keys() - {"en"})
+def test_everything_that_is_said_is_translated(domain: str, language: str) -> None:
+    present = {(message.context, message.id): message for message in read(domain, language) if message.id}
+    wanted = {(message.context, message.id) for message in template(domain) if message.id}
+    assert wanted - present.keys() == set(), "`make catalogues` adds these, then translate them"
+    assert present.keys() - wanted == set(), "`make catalogues` removes these, which nothing says any more"
+    missing = [message.id for message in untranslated(read(domain, language))]
+    assert missing == [], f"translate these in locales/{language}/{domain}.po"
