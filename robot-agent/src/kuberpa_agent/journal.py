@@ -40,7 +40,7 @@ class Places:
         return self.state_dir / "lease.json"
 
 
-def document(  # noqa: PLR0913  what a job is made of
+def document(  # noqa: PLR0913  length: what a job is made of, one line each
     name: str,
     job: wire.Start,
     target: Known,
@@ -56,9 +56,8 @@ def document(  # noqa: PLR0913  what a job is made of
 ) -> dict[str, Any]:
     """job.json: all that a shim and a payload need to know.
 
-    `debuggable`: whether the robot allows debuggers.
-    `programs`: folder of the robot's packages' programs. `screen`: how programs find the robot's session.
-    `interactive`: on a host, where runs are in no session, that this one is.
+    `debuggable`: whether the robot allows debuggers. `programs`: folder of its packages' programs. `screen`: how
+    programs find its session. `interactive`: on a host, where runs are in no session, that this one is.
     """
     return {
         "run": name,

@@ -11,8 +11,19 @@ LOCK: Final = 0x6B756265_72706101
 """Key of the advisory lock."""
 
 
+OLDEST: Final = 17
+"""Major version of PostgreSQL that has the locale `pg_c_utf8`, which the log's search compares letters by."""
+
+
 class MigrationError(Exception):
-    """The migrations of this package are not numbered without gaps."""
+    """The migrations of this package are not numbered without gaps, or the server is too old for them."""
+
+
+def check_server(number: int) -> None:
+    """Take the server's `server_version_num`. Raises MigrationError when it is too old."""
+    major, minor = divmod(number, 10_000)
+    if major < OLDEST:
+        raise MigrationError(f"the server is PostgreSQL {major}.{minor}; kuberpa needs version {OLDEST} or newer")
 
 
 def migrations() -> tuple[tuple[int, str, str], ...]:
@@ -30,6 +41,7 @@ def migrations() -> tuple[tuple[int, str, str], ...]:
 
 async def migrate(connection: Any) -> None:
     """Bring the schema up to date in one transaction. A newer schema is left alone: a rollout may go back."""
+    check_server(await connection.fetchval("SELECT current_setting('server_version_num')::integer"))
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         await connection.execute(
