@@ -359,6 +359,7 @@ def test_the_shortest_robot_is_complete(crds: Cluster) -> None:
         "desiredState": "Running",
         "stop": {"mode": "Safe", "gracePeriodSeconds": 300},
         "control": "Auto",
+        "debug": {"enabled": False},
         "session": {"type": "None", "width": 1920, "height": 1080, "keepAlive": True},
     }
 

@@ -38,6 +38,6 @@ def held(cluster: Cluster, user: str, rights: Iterable[Right], namespace: str = 
 def _attributes(namespace: str, verb: str, resource: str) -> dict[str, str]:
     plain, _, group = resource.partition(".")
     name, _, subresource = plain.partition("/")
-    known = group or ("kuberpa.dev" if name in {*KINDS, "audit", "sessions"} else GROUPS.get(name, ""))
+    known = group or ("kuberpa.dev" if name in {*KINDS, "audit", "sessions", "logs"} else GROUPS.get(name, ""))
     found = {"namespace": namespace, "verb": verb, "resource": name, "subresource": subresource, "group": known}
     return {key: value for key, value in found.items() if value}
