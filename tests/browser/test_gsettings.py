@@ -106,7 +106,7 @@ async def test_what_a_robot_stores_is_shown_and_changed_at_the_version_that_was_
     await page.fill("#value", "1")
     await page.click("button:has-text('Set')")
     await expect(page.locator("#storage-document pre")).to_contain_text('"page": 1')
-    await expect(page.locator("main li")).to_contain_text("boss set storage.cursor.page: Done")
+    await expect(page.locator("main li")).to_contain_text("boss set storage.cursor.page: Allowed")
     stored = f"/api/v1/robots/{NAMESPACE}/reports/storage"
     async with site.http("boss") as http, http.patch(stored, json={"path": "cursor/page", "value": 2}) as response:
         assert response.status == 200

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -46,7 +47,7 @@ class MethodProblem(Problem):
     status, title = 405, marked("Not done this way")
 
 
-def problem_of(error: Exception) -> Problem:  # noqa: PLR0911  one a kind
+def problem_of(error: Exception) -> Problem:  # noqa: C901, PLR0911  one a kind
     """What any exception means for the caller."""
     match error:
         case Problem():
@@ -57,6 +58,8 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911  one a kind
             return UnavailableProblem(ARCHIVE_AWAY, retry_after=2)
         case QueueError():
             return of_queue_error(error)
+        case asyncpg.CharacterNotInRepertoireError():
+            return InvalidProblem(_("A text of the request holds the character NUL (U+0000), which no text may have."))
         case RequestValidationError():
             errors = tuple(FieldError(_field(each["loc"]), each["msg"]) for each in error.errors())
             return InvalidProblem(_("The request is not valid."), errors=errors)
