@@ -59,6 +59,10 @@ def has_works(robot: dict[str, Any]) -> bool:
     return "works.work" in robot["status"].get("agent", {}).get("definitions", ())
 
 
+def succeeded(queue: dict[str, Any]) -> int:
+    return int(queue["status"].get("items", {}).get("succeeded", 0))
+
+
 def run(office: Office, name: str, definition: str, *args: Any) -> None:
     work = {"robotRef": {"name": "anna"}, "def": definition, "input": {"args": list(args)}, "async": True}
     office.created("ActivityItem", name, work)
@@ -74,12 +78,12 @@ def work_off(office: Office) -> None:
     office.until("robot", "anna", has_works, "has its package", 120)
     run(office, "first", "works.fill", "bills", FIRST)
     run(office, "worker", "works.work", "bills")
-    office.until("workqueue", "bills", lambda it: it["status"]["items"]["succeeded"] == FIRST, "is worked off", 60)
+    office.until("workqueue", "bills", lambda it: succeeded(it) == FIRST, "is worked off", 60)
     stop(office, "worker")
     run(office, "second", "works.fill", "bills", SECOND)
     office.until("workqueue", "bills", lambda it: it["status"].get("forecast"), "has a forecast", 60)
     run(office, "another", "works.work", "bills")
-    office.until("workqueue", "bills", lambda it: it["status"]["items"]["succeeded"] == FIRST + SECOND, "is done", 60)
+    office.until("workqueue", "bills", lambda it: succeeded(it) == FIRST + SECOND, "is done", 60)
     stop(office, "another")
     run(office, "third", "works.fill", "bills", THIRD)
 
