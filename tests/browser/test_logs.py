@@ -10,9 +10,17 @@ from kuberpa_panel.database.log_rows import Lines, Origin, StoredLine
 from kuberpa_panel.database.store import store
 
 
-async def write(boss: Visitor, uid: str, *texts: str, first: int = 1, level: str = "INFO", activity: str = "") -> None:
-    """Lines of a process on the robot mail, a minute ago and after each other."""
-    begun = now() - timedelta(minutes=1)
+async def write(
+    boss: Visitor,
+    uid: str,
+    *texts: str,
+    first: int = 1,
+    level: str = "INFO",
+    activity: str = "",
+    ago: float = 60,
+) -> None:
+    """Lines of a process on the robot mail, so many seconds ago and after each other."""
+    begun = now() - timedelta(seconds=ago)
     lines = tuple(
         StoredLine(first + n, begun + timedelta(milliseconds=first + n), "stdout", level, text, False)
         for n, text in enumerate(texts)
@@ -126,11 +134,11 @@ async def test_a_bar_of_the_histogram_narrows_the_time(boss: Visitor) -> None:
 
 async def test_a_robots_log_is_on_its_page_and_goes_on(boss: Visitor) -> None:
     page = boss.page
-    await write(boss, "robotlog", "on the robot's page")
+    await write(boss, "robotlog", "on the robot's page", ago=0)
     await boss.go(f"/robots/{NAMESPACE}/mail?tab=log")
     await boss.is_live()
     await expect(page.locator("#log .k-words", has_text="on the robot's page")).to_have_count(1)
-    await write(boss, "robotlog", "and one more", first=2)
+    await write(boss, "robotlog", "and one more", first=2, ago=0)
     await expect(page.locator("#log .k-words").last).to_have_text("and one more")
     await expect(page.locator("#log .k-words", has_text="on the robot's page")).to_have_count(1)
 

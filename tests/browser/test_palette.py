@@ -80,7 +80,8 @@ async def test_letters_go_to_pages_and_rows_and_change_nothing(boss: Visitor) ->
     await boss.page.keyboard.press("r")
     await boss.page.wait_for_url("**/robots")
     await boss.is_live()
-    names = await boss.page.locator("#robots-rows th a").all_inner_texts()
+    links = boss.page.locator("#robots-rows th a")
+    names, addresses = await links.all_inner_texts(), [await each.get_attribute("href") for each in await links.all()]
     await boss.page.keyboard.press("j")
     await boss.page.keyboard.press("j")
     await expect(boss.page.locator("#robots-rows th a:focus")).to_have_text(names[1])
@@ -90,10 +91,10 @@ async def test_letters_go_to_pages_and_rows_and_change_nothing(boss: Visitor) ->
     await expect(boss.page.locator("#chosen [data-count]")).to_have_text("1")
     await boss.page.keyboard.press("j")
     await boss.page.keyboard.press("Enter")
-    await boss.page.wait_for_url(f"**/robots/{NAMESPACE}/{names[1]}")
+    await boss.page.wait_for_url(f"**{addresses[1]}")
     for key in "abcdefhilmnopqrstuvwyz":
         await boss.page.keyboard.press(key)
-    assert boss.page.url.endswith(f"/robots/{NAMESPACE}/{names[1]}")
+    assert boss.page.url.endswith(str(addresses[1]))
     assert await boss.page.locator("dialog[open]").count() == 0
 
 

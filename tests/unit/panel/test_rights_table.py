@@ -27,7 +27,7 @@ def literals(path: Path) -> Iterator[tuple[str, str]]:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in ASKING:
             continue
         words = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-        if len(words) >= 2 and words[1].partition("/")[0] in {*PLURALS, "sessions", "audit"}:
+        if len(words) >= 2 and words[1].partition("/")[0] in {*PLURALS, "sessions", "audit", "logs"}:
             yield words[0], words[1]
 
 

@@ -33,6 +33,7 @@ KINDS: Final = {
     "bindings": "RobotRoleBinding",
     "access": "Access",
     "audit": "AuditLog",
+    "logs": "Log",
     "system": "System",
     "sessions": "Session",
     "sign-in": "Session",

@@ -79,7 +79,7 @@ class Vault:
         """The payload in clear. Raises QueueError when a key is gone or a value was tampered with."""
 
         def decrypt(path: str, value: Any) -> Any:
-            name, _, text = value[MARK].partition(":")
+            name, text = value[MARK].split(":", 1)
             raw = base64.b64decode(text)
             try:
                 clear = self._cipher(name).decrypt(raw[:_NONCE], raw[_NONCE:], f"{place}/{path}".encode())
