@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -328,7 +329,7 @@ def test_an_unprivileged_agent_kills_trees_too(tmp_path: Path) -> None:
     repository = Path(__file__).parents[3]
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+        parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o055)  # what else it allows stays: it may be /tmp
     home = tmp_path / "home"
     home.mkdir()
     shutil.chown(home, 65534, 65534)
